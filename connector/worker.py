@@ -33,6 +33,8 @@ class Workers:
     """``count`` tasks that drain the lanes.
 
     ``timeout``  seconds until a handler is cut off, unless the handler says otherwise
+    ``burst``    with fewer open events than that, requests go first: a burst is accepted at full speed and worked off
+                 after it; with more, the work gets its share, so that a flood does not starve it
     ``clock``    seconds since the epoch
     """
 
@@ -45,6 +47,7 @@ class Workers:
         *,
         count: int,
         timeout: float,
+        burst: int,
         clock: Callable[[], float],
     ) -> None:
         self._lanes = lanes
@@ -52,6 +55,7 @@ class Workers:
         self._handlers = handlers
         self._policy = policy
         self._timeout = timeout
+        self._burst = burst
         self._clock = clock
         self._workers = [_Worker() for _ in range(count)]
         self._watch: asyncio.Task[None] | None = None
@@ -110,6 +114,8 @@ class Workers:
                 outcome = await self._run(worker, event, handler)
             self._journal.settle(event, outcome)
             self._say(event, outcome)
+            if self._journal.size < self._burst:
+                await asyncio.sleep(0)
 
     async def _run(self, worker: "_Worker", event: Event, handler: Handler) -> Outcome:
         started = time.monotonic()
