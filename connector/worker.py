@@ -12,7 +12,7 @@ from connector.event import Event
 from connector.handlers import Handler, Handlers
 from connector.journal import Journal
 from connector.lanes import Lanes
-from connector.outcome import Outcome, decide, done
+from connector.outcome import Outcome, Postponed, decide, done
 from connector.retry import RetryPolicy
 
 _LINES: Final = {
@@ -111,7 +111,12 @@ class Workers:
             if handler is None:
                 outcome = Outcome("ignored", f"no handler takes {event.event_type}")
             else:
-                outcome = await self._run(worker, event, handler)
+                try:
+                    outcome = await self._run(worker, event, handler)
+                except Postponed:
+                    self._lanes.put_back(event)
+                    await asyncio.sleep(0)
+                    continue
             self._journal.settle(event, outcome)
             self._say(event, outcome)
             if self._journal.size < self._burst:
@@ -124,6 +129,8 @@ class Workers:
         worker.event, worker.deadline = event, started + (handler.timeout or self._timeout)
         try:
             note = await handler.call(event)
+        except Postponed:
+            raise
         except Exception as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
             fault = raised
         except asyncio.CancelledError:
