@@ -147,6 +147,11 @@ class Settings:
     max_age: float = _setting("7d", _seconds(0), "Age at which an event that still fails is dead.")
     retry_base: float = _setting("1s", _seconds(0.001), "Wait after the first failed attempt; it doubles each time.")
     retry_max: float = _setting("10m", _seconds(0.001), "Longest wait between two attempts.")
+    on_dead: str = _setting(
+        "continue",
+        _choice("continue", "hold"),
+        "What a dead event does to its subscriber: continue with the next one, or hold until an operator decides.",
+    )
     workers: int = _setting("8", _whole(1, 1000), "How many events are handled at the same time.")
     queue_size: int = _setting("1000", _whole(1, 1_000_000), "How many events are held in memory.")
     journal_url: str = _setting(
