@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -14,7 +15,9 @@ from connector.event import Schema
 from connector.handlers import Handlers
 from connector.health import Health
 from connector.journal import Journal
+from connector.journal.group import GroupCommitJournal
 from connector.journal.memory import MemoryJournal
+from connector.journal.sqlite import SqliteStore
 from connector.lanes import Lanes
 from connector.openapi import OpenApiPage
 from connector.retry import RetryPolicy
@@ -34,15 +37,15 @@ class Connector:
         clock = clock or steady_clock()
         self.settings = settings
         self.handlers: Handlers = handlers.load(settings.handlers)
-        self.journal: Journal = MemoryJournal(settings.queue_size)
+        self.journal = open_journal(settings, clock)
         self.lanes = Lanes(self.journal, settings.queue_size, clock)
         self.workers = Workers(
             self.lanes,
             self.journal,
             self.handlers,
-            RetryPolicy(),
+            RetryPolicy(settings.retry_base, settings.retry_max, settings.max_attempts, settings.max_age),
             count=settings.workers,
-            timeout=60.0,
+            timeout=settings.handler_timeout,
             clock=clock,
         )
         self.accept = Accept(
@@ -76,7 +79,7 @@ class Connector:
                 "Accepted events are kept in memory only: nothing survives a stop",
                 action="journal.not_durable",
             )
-        self.health.watch(lambda: "Shutting down" if self.accept.stopping else None)
+        self.health.watch(lambda: "Shutting down" if self.accept.stopping else self.journal.fault)
         yield
         await self.drain()
         await self.lanes.stop()
@@ -106,6 +109,22 @@ class Connector:
 
 _INFO: Final = 20
 _WARNING: Final = 30
+
+
+def open_journal(settings: Settings, clock: Callable[[], float]) -> Journal:
+    """The journal that JOURNAL_URL names, not opened yet."""
+    path = settings.journal_url.removeprefix("sqlite:///")
+    if path == settings.journal_url:
+        return MemoryJournal(settings.queue_size)
+    store = SqliteStore(
+        Path(path),
+        keep_done=settings.keep_done,
+        keep_dead=settings.keep_dead,
+        keep_ids=settings.keep_ids,
+        min_free_disk=settings.min_free_disk,
+        clock=clock,
+    )
+    return GroupCommitJournal(store, settings.max_backlog)
 
 
 def steady_clock() -> Callable[[], float]:
