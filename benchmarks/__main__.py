@@ -63,7 +63,6 @@ def measure(kind: Kind, load: ClosedLoop, options: argparse.Namespace, folder: P
         under_load, rss = server.cpu() - before, server.rss()
         behind = server.wait_processed(warm.accepted + answers.accepted, SETTLE) if handles else 0.0
         cpu = server.cpu() - before
-    server.log.unlink()
     accepted, seconds = answers.accepted, answers.seconds
     return Measured(
         answers,
@@ -163,15 +162,15 @@ def limits(kinds: Sequence[Kind], found: Sequence[Sequence[Measured]]) -> None:
             print(f"\n**The client used {busy:.0%} of its core against {kind.name}: it may have been the limit.**")
 
 
-def kinds_of(options: argparse.Namespace, folder: Path) -> list[Kind]:
+def kinds_of(options: argparse.Namespace) -> list[Kind]:
     """The bare server first, then a connector for each journal."""
     kinds = [BARE]
-    for journal in options.journal or ["memory"]:
+    for journal in options.journal or ["memory", "sqlite"]:
         settings = dict(each.split("=", 1) for each in options.set)
         if journal == "memory":
             settings = {"QUEUE_SIZE": QUEUE, **settings, "JOURNAL_URL": "memory://"}
         else:
-            settings |= {"JOURNAL_URL": f"sqlite:///{folder / 'journal.db'}"}
+            settings |= {"JOURNAL_URL": "sqlite:///journal.db"}
         kinds.append(Kind(journal, settings))
     return kinds
 
@@ -181,7 +180,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     cores = sorted(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("limit", "equal", "all"), default="all")
-    parser.add_argument("--journal", action="append", choices=("memory", "sqlite"), help="may be given several times")
+    parser.add_argument(
+        "--journal", action="append", choices=("memory", "sqlite"), help="several, if given several times; default both"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of load for each server and round")
     parser.add_argument("--connections", type=int, default=64)
@@ -205,7 +206,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"`python -m benchmarks {' '.join(arguments)}`".replace(" `", "`"))
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.folder) as name:
         folder = Path(name)
-        kinds = kinds_of(options, folder)
+        kinds = kinds_of(options)
         rate = options.rate
         if options.what != "equal":
             found = at_the_limit(kinds, options, folder)

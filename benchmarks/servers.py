@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -93,12 +95,13 @@ class Server:
 
 @contextmanager
 def running(kind: Kind, core: int, folder: Path) -> Iterator[Server]:
-    """Start a server on ``core`` and stop it after; its files go to ``folder``.
+    """Start a server on ``core``, in a new folder within ``folder``; stop it and remove its folder after.
 
     Raises RuntimeError where it does not start, or keeps events in memory although another journal was asked for.
     """
     port = _free_port()
-    log = folder / f"{kind.name.partition(':')[0]}-{port}.log"
+    own = Path(tempfile.mkdtemp(prefix=f"{kind.name}-", dir=folder))
+    log = own / "server.log"
     module = [str(ROOT / "run.py")] if kind.settings is not None else ["-m", "benchmarks.bare"]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PORT": str(port), "API_TOKEN": TOKEN}
     environment |= {"HOST": "127.0.0.1", **(kind.settings or {})}
@@ -106,7 +109,7 @@ def running(kind: Kind, core: int, folder: Path) -> Iterator[Server]:
         process = subprocess.Popen(
             [sys.executable, *module],
             env=environment,
-            cwd=folder,
+            cwd=own,
             stdout=output,
             stderr=subprocess.STDOUT,
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
@@ -129,6 +132,7 @@ def running(kind: Kind, core: int, folder: Path) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        shutil.rmtree(own)
 
 
 def _free_port() -> int:
