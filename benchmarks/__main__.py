@@ -26,6 +26,9 @@ SETTLE: Final = 60.0
 BUSY: Final = 0.95
 """Share of its core from which a process counts as having had no time left."""
 
+SPIN: Final = 0.9
+"""Share of its core that the client of the open loop uses when it has the core to itself: it never sleeps."""
+
 BARE: Final = Kind("bare", None)
 
 QUEUE: Final = "1000000"
@@ -118,6 +121,8 @@ def at_equal_load(kinds: Sequence[Kind], rate: float, options: argparse.Namespac
         cells = [f"{of.median(lambda each: each.cpu):.0f}", *latencies(of)]
         print(f"| {kind.name} | {' | '.join(cells)} | {of.ratio(lambda each: each.answers.p99):.2f} |")
     refusals(kinds, found)
+    if (share := min(each.answers.cpu for measured in found for each in measured)) < SPIN:
+        print(f"\n**In one round the client had {share:.0%} of its core: others on the machine spoiled latencies.**")
 
 
 class Column:
