@@ -21,12 +21,16 @@ from connector.journal.sqlite import SqliteStore
 from connector.lanes import Lanes
 from connector.openapi import OpenApiPage
 from connector.retry import RetryPolicy
-from connector.routes import Page, add_routes
+from connector.routes import Page, add_routes, short_cut
 from connector.settings import Settings
 from connector.trace import trace
 from connector.worker import Workers
 
 _log = log.get_logger()
+
+
+BURST_SHARE: Final = 10
+"""A backlog up to this part of MAX_BACKLOG counts as a burst."""
 
 
 class Connector:
@@ -46,6 +50,7 @@ class Connector:
             RetryPolicy(settings.retry_base, settings.retry_max, settings.max_attempts, settings.max_age),
             count=settings.workers,
             timeout=settings.handler_timeout,
+            burst=settings.max_backlog // BURST_SHARE if self.journal.durable else 0,
             clock=clock,
         )
         self.accept = Accept(
@@ -58,15 +63,17 @@ class Connector:
         self.health = Health()
         auth = BearerAuth(settings.api_token)
         self.app = web.Application(client_max_size=settings.max_body_bytes)
+        self._outer = [trace, errors(settings.event_path)]
+        self._events = Page({hdrs.METH_POST: self.accept.handle}, [auth.middleware], auth.check)
         add_routes(
             self.app,
             {
-                settings.event_path: Page({hdrs.METH_POST: self.accept.handle}, [auth.middleware], auth.check),
+                settings.event_path: self._events,
                 "/health": Page({hdrs.METH_GET: self.health.health}),
                 "/ready": Page({hdrs.METH_GET: self.health.ready}),
                 "/openapi.json": Page({hdrs.METH_GET: OpenApiPage(settings.event_path).get}),
             },
-            outer=[trace, errors(settings.event_path)],
+            self._outer,
         )
         self.app.cleanup_ctx.append(self._run)
 
@@ -84,6 +91,10 @@ class Connector:
         await self.drain()
         await self.lanes.stop()
         await self.journal.close()
+
+    def short_cut(self, server: web.Server) -> None:
+        """Let ``server`` hand events to their handler without a detour through the router."""
+        short_cut(server, self.settings.event_path, self._events, self._outer)
 
     def stop_accepting(self) -> None:
         """Not ready, and 503 to events, from now on."""

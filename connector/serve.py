@@ -87,6 +87,8 @@ async def serve(settings: Settings) -> int:
     stop = _stop_signal(loop)
     try:
         await runner.setup()
+        if runner.server is not None:
+            connector.short_cut(runner.server)
         site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
         try:
             await site.start()

@@ -71,6 +71,9 @@ class Store(ABC):
     full: str | None = None
     """Why there is no room although the backlog is within bounds, such as a full disk."""
 
+    wants_upkeep = False
+    """Whether ``upkeep`` is due although there is work."""
+
     @abstractmethod
     def open(self) -> None:
         """Raises StartError."""
@@ -89,7 +92,7 @@ class Store(ABC):
 
     @abstractmethod
     def upkeep(self) -> bool:
-        """Do a small step of upkeep (pruning); whether there is more to do. Raises StoreError."""
+        """Do a small step of upkeep (pruning, checkpoint); whether there is more to do. Raises StoreError."""
 
     @abstractmethod
     def read(self, after: int, limit: int) -> Page:
@@ -207,6 +210,8 @@ class GroupCommitJournal(Journal):
                 await self._probe()
             elif await self._has_work():
                 await self._commit()
+                if self._store.wants_upkeep:
+                    await self._upkeep()
             else:
                 await self._upkeep()
             if self._closing and self._fault is not None:

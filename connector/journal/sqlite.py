@@ -26,6 +26,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -71,7 +72,9 @@ MIGRATIONS: Final = (
 """What makes a file of version n one of version n + 1; the version is SQLite's ``user_version``."""
 
 PAGE_CACHE_KIB: Final = 32 * 1024
-CHECKPOINT_PAGES: Final = 4000
+CHECKPOINT_EVENTS: Final = 8000
+"""Events noted between checkpoints: some 60 MB of write-ahead log."""
+
 BUSY_SECONDS: Final = 5.0
 QUICK_CHECK_BYTES: Final = 256 * 1024**2
 """A file up to this size is checked whole at start, a larger one only where what is open stands."""
@@ -117,6 +120,9 @@ class SqliteStore(Store):
         self._pruned_to = 0
         self._next_prune = 0.0
         self._disk_checked = 0.0
+        self._unchecked = 0
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._checkpoint: Future[None] | None = None
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -142,6 +148,7 @@ class SqliteStore(Store):
             raise
 
     def close(self) -> None:
+        self._aside.shutdown(wait=True)
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -169,6 +176,8 @@ class SqliteStore(Store):
             self.last_seq = last_seq
             self._abandon()
             raise StoreError(_text(fault), fatal=_is_fatal(fault, committing)) from fault
+        self._unchecked += len(batch.appends) + len(batch.settles)
+        self.wants_upkeep = self._unchecked >= CHECKPOINT_EVENTS
         self._look_at_disk(now)
 
     def recover(self) -> None:
@@ -194,6 +203,7 @@ class SqliteStore(Store):
             more = self._remembered.upkeep(now - self._keep_ids) or more
             committing = True
             db.execute("COMMIT")
+            self._move_log_to_file()
             return more or self._give_back()
         except (sqlite3.Error, OSError) as fault:
             self._abandon()
@@ -227,6 +237,21 @@ class SqliteStore(Store):
             raise StoreError("the journal file is not open")
         return self._ids
 
+    def _move_log_to_file(self) -> None:
+        """Checkpoint: the greater part on a connection aside while commits go on, the rest in between two of them.
+
+        Only when a checkpoint has met the end of the log does the log start from its beginning again.
+        """
+        if self._unchecked < CHECKPOINT_EVENTS:
+            return
+        if self._checkpoint is None:
+            self._checkpoint = self._aside.submit(_checkpoint, self._path)
+        elif self._checkpoint.done():
+            self._checkpoint = None
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._unchecked = 0
+            self.wants_upkeep = False
+
     def _own(self) -> None:
         lock = Path(f"{self._path}.lock").open("a+")  # noqa: SIM115 - held as long as the journal is open
         try:
@@ -251,7 +276,7 @@ class SqliteStore(Store):
             raise sqlite3.OperationalError("the file system does not allow a write-ahead log")
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
-        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
         db.execute("PRAGMA foreign_keys = OFF")
 
     def _check(self) -> None:
@@ -428,6 +453,11 @@ class SqliteStore(Store):
             return False
         self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
         return True
+
+
+def _checkpoint(path: Path) -> None:
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _event(row: Sequence[Any]) -> Event:
