@@ -73,17 +73,8 @@ async def serve(settings: Settings) -> int:
     """Start, announce, wait for SIGTERM or SIGINT, stop in order; the exit code. Raises StartError."""
     loop = asyncio.get_running_loop()
     log.writer.attach(loop)
-    # aiohttp names itself and its version in the answer to a request that is no HTTP, with no other way to stop it.
-    aiohttp.web_response.SERVER_SOFTWARE = "connector"  # type: ignore[attr-defined]
     connector = Connector(settings)
-    runner = web.AppRunner(
-        connector.app,
-        access_log=log.access_logger if settings.access_log else None,
-        logger=log.server_logger,
-        keepalive_timeout=KEEPALIVE_TIMEOUT,
-        lingering_time=LINGER,
-        shutdown_timeout=ANSWER_TIMEOUT,
-    )
+    runner = http_runner(connector)
     stop = _stop_signal(loop)
     try:
         await runner.setup()
@@ -121,6 +112,20 @@ async def serve(settings: Settings) -> int:
         log.writer.detach()
     _log.info("Stopped", action="server.stopped")
     return 0 if stop.done() else EXIT_LOST
+
+
+def http_runner(connector: Connector) -> web.AppRunner:
+    """What speaks HTTP for a connector, not yet set up."""
+    # aiohttp names itself and its version in the answer to a request that is no HTTP, with no other way to stop it.
+    aiohttp.web_response.SERVER_SOFTWARE = "connector"  # type: ignore[attr-defined]
+    return web.AppRunner(
+        connector.app,
+        access_log=log.access_logger if connector.settings.access_log else None,
+        logger=log.server_logger,
+        keepalive_timeout=KEEPALIVE_TIMEOUT,
+        lingering_time=LINGER,
+        shutdown_timeout=ANSWER_TIMEOUT,
+    )
 
 
 def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:

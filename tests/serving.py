@@ -7,6 +7,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from connector.app import Connector
+from connector.serve import http_runner
 from connector.settings import Settings
 from tests.wire import TOKEN
 
@@ -36,9 +37,11 @@ def settings(**overrides: str) -> Settings:
 async def serving(**overrides: str) -> AsyncIterator[Served]:
     """A running connector with these settings."""
     connector = Connector(settings(**overrides))
-    runner = web.AppRunner(connector.app, access_log=None, keepalive_timeout=75.0, lingering_time=0.2)
+    runner = http_runner(connector)
     await runner.setup()
     try:
+        assert runner.server is not None
+        connector.short_cut(runner.server)
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         yield Served(connector, runner.addresses[0][1])

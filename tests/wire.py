@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 from multidict import CIMultiDict
@@ -47,7 +47,10 @@ class Wire:
         """The next response; ``head``: it is one to HEAD and has no body."""
         async with asyncio.timeout(TIMEOUT):
             lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = CIMultiDict(line.split(": ", 1) for line in lines[1:] if line)
+            headers: CIMultiDict[str] = CIMultiDict()
+            for line in filter(None, lines[1:]):
+                name, _, text = line.partition(": ")
+                headers.add(name, text)
             length = 0 if head else int(headers.get("Content-Length", "0"))
             return Answer(int(lines[0].split()[1]), headers, await self._reader.readexactly(length))
 
@@ -65,10 +68,8 @@ async def connect(port: int) -> AsyncIterator[Wire]:
         yield Wire(reader, writer)
     finally:
         writer.close()
-        try:
+        with suppress(ConnectionError):
             await writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 def post(

@@ -216,7 +216,8 @@ FULL_PATHS = paths(events.full())
 
 @pytest.mark.parametrize("path", FULL_PATHS, ids=lambda path: ".".join(map(str, path)))
 def test_a_wrong_type_is_refused_where_it_stands(path: tuple[str | int, ...]) -> None:
-    for wrong in ({"a": {}}, [[[]]], [7], True, "text", 7.5):
+    wrongs: tuple[Any, ...] = ({"a": {}}, [[[]]], [7], True, "text", 7.5)
+    for wrong in wrongs:
         came = events.full()
         spot: Any = came
         for step in path[:-1]:
@@ -286,9 +287,10 @@ def test_no_depth_of_nesting_is_a_bug(depth: int, place: str) -> None:
     else:
         raw = b'{"data": {"event_type": "A"}, "x": %b}' % nested
     try:
-        assert parse(raw).event_type == "A"
+        status = 202 if parse(raw).event_type == "A" else None
     except ConnectorError as error:
-        assert error.status == 400
+        status = error.status
+    assert status in (202, 400)
 
 
 @pytest.mark.parametrize("text", ["Größe", "продукт", "套餐", "📶", "\u2028", 'quoted " and \\', "\u0000"])
