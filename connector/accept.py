@@ -74,6 +74,8 @@ class Accept:
             else:
                 async with asyncio.timeout(self._body_timeout):
                     raw = await request.read()
+                if self.stopping:  # since when there may be nobody left to process what would be accepted
+                    raise Stopping
         except TimeoutError:
             raise BodyTimeout(f"The body did not arrive within {self._body_timeout:g} s") from None
         except web.HTTPRequestEntityTooLarge:
