@@ -13,11 +13,12 @@ from typing import Final
 
 import aiohttp.web_response
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 from dotenv import dotenv_values
 
 from connector import log
 from connector.app import Connector
-from connector.errors import StartError
+from connector.errors import StartError, without_request
 from connector.settings import Settings
 
 EXIT_START: Final = 2
@@ -116,8 +117,10 @@ async def serve(settings: Settings) -> int:
 
 def http_runner(connector: Connector) -> web.AppRunner:
     """What speaks HTTP for a connector, not yet set up."""
-    # aiohttp names itself and its version in the answer to a request that is no HTTP, with no other way to stop it.
+    # aiohttp names itself and its version in every answer, and has its own for what is no request, with no other way
+    # to stop it.
     aiohttp.web_response.SERVER_SOFTWARE = "connector"  # type: ignore[attr-defined]
+    RequestHandler.handle_error = without_request  # type: ignore[assignment, method-assign]
     return web.AppRunner(
         connector.app,
         access_log=log.access_logger if connector.settings.access_log else None,
