@@ -29,6 +29,33 @@ async def retry(_: Event) -> None:
     raise Retry("made to wait", after=300)
 
 
+@on("Test/Cancelled")
+async def cancelled(_: Event) -> None:
+    """Wait for a task that somebody cancels."""
+    task = asyncio.ensure_future(asyncio.Event().wait())
+    asyncio.get_running_loop().call_soon(task.cancel)
+    await task
+
+
+@on("Test/Unprintable")
+async def unprintable(_: Event) -> None:
+    """Fail with an exception that has no text."""
+    raise UnprintableError
+
+
+class UnprintableError(Exception):
+    """Has no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@on("Test/Blocking")
+def block(event: Event) -> str:
+    """End well, in a thread."""
+    return f"blocking {event.event_id}"
+
+
 @on("*")
 async def log(event: Event) -> str:
     """End well."""
