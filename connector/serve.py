@@ -46,8 +46,7 @@ def main(environment: Mapping[str, str] | None = None) -> int:
     """Run a connector until a signal stops it; the exit code. ``.env`` counts where the environment is silent."""
     try:
         if environment is None:
-            dotenv = {name: text for name, text in dotenv_values(Path.cwd() / ".env").items() if text is not None}
-            environment = dotenv | dict(os.environ)
+            environment = _env_file() | os.environ
         settings = with_token(Settings.load(environment))
         log.configure(settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -55,6 +54,14 @@ def main(environment: Mapping[str, str] | None = None) -> int:
     except StartError as fault:
         print(*(f"cannot start: {line}" for line in str(fault).splitlines()), sep="\n", file=sys.stderr)
         return EXIT_START
+
+
+def _env_file() -> dict[str, str]:
+    path = Path.cwd() / ".env"
+    try:
+        return {name: text for name, text in dotenv_values(path).items() if text is not None}
+    except (OSError, UnicodeDecodeError) as fault:
+        raise StartError(f"{path} cannot be read: {fault}") from None
 
 
 def with_token(settings: Settings) -> Settings:
