@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -48,6 +49,7 @@ class Server:
         self._grown = asyncio.Condition()
         self._readers = [asyncio.create_task(self._read_stdout()), asyncio.create_task(self._read_stderr())]
         self.lines: list[Line] = []
+        self.counts: Counter[str] = Counter()
         self.noise: list[str] = []
         self.stderr = ""
         self.port = 0
@@ -71,23 +73,30 @@ class Server:
     async def line(self, action: str, **fields: Any) -> Line:
         """The first log line with this action and these fields, awaited if it is not there yet."""
         wanted = {"action": action, **fields}
-        return (await self.until(lambda: [line for line in self.lines if line.items() >= wanted.items()], wanted))[0]
+        seen = 0
 
-    async def until(self, found: Callable[[], list[Line]], wanted: object = None) -> list[Line]:
-        """What ``found`` returns as soon as it is not empty; asked again with each new line."""
+        def found() -> bool:
+            nonlocal seen
+            while seen < len(self.lines) and not self.lines[seen].items() >= wanted.items():
+                seen += 1
+            return seen < len(self.lines)
+
+        await self._until(found, wanted)
+        return self.lines[seen]
+
+    async def reached(self, action: str, count: int) -> None:
+        """Return once there are ``count`` lines with this action."""
+        await self._until(lambda: self.counts[action] >= count, f"{count} times {action}")
+
+    async def _until(self, found: Callable[[], bool], wanted: object) -> None:
         try:
             async with asyncio.timeout(TIMEOUT), self._grown:
-                while not (lines := found()):
+                while not found():
                     if all(reader.done() for reader in self._readers):
                         raise AssertionError(f"the process ended without {wanted}: {self.stderr}")
                     await self._grown.wait()
-                return lines
         except TimeoutError:
-            raise AssertionError(f"no line {wanted} among {len(self.lines)}: {self.lines[-3:]}") from None
-
-    def count(self, action: str) -> int:
-        """How many lines with this action there are."""
-        return sum(line["action"] == action for line in self.lines)
+            raise AssertionError(f"no {wanted} among {len(self.lines)} lines: {self.lines[-3:]}") from None
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -115,8 +124,10 @@ class Server:
         assert self._process.stdout is not None
         async for raw in self._process.stdout:
             try:
-                self.lines.append(json.loads(raw))
-            except ValueError:
+                line = json.loads(raw)
+                self.counts[line["action"]] += 1
+                self.lines.append(line)
+            except (ValueError, KeyError):
                 self.noise.append(raw.decode(errors="replace"))
             async with self._grown:
                 self._grown.notify_all()
