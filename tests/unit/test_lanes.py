@@ -217,16 +217,28 @@ async def test_an_event_that_somebody_else_settled_does_not_stop_its_subscriber(
     assert (await belt.take()).event_id == "2"
 
 
-async def test_a_pause_hands_out_nothing_and_a_resume_everything(belt: Belt) -> None:
-    belt.lanes.pause()
+async def test_nothing_is_handed_out_until_every_reason_to_hold_is_gone(belt: Belt) -> None:
+    belt.lanes.hold("operator")
+    belt.lanes.hold("outage")
     await belt.append("a")
     waiting = asyncio.create_task(belt.lanes.take())
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert belt.lanes.paused
-    assert not waiting.done()
-    belt.lanes.resume()
+    for reason in ("operator", "outage"):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        assert reason in belt.lanes.holds
+        belt.lanes.release(reason)
     assert (await waiting).event_id == "1"
+    assert not belt.lanes.holds
+
+
+async def test_an_event_that_is_put_back_comes_again_unspent_and_in_order(belt: Belt) -> None:
+    await belt.append("a", 2)
+    belt.lanes.put_back(await belt.take())
+    again = await belt.take()
+    assert (again.event_id, again.attempt) == ("1", 1)
+    belt.lanes.put_back(again)
+    assert ids(await belt.work()) == ["1", "2"]
 
 
 async def test_join_returns_at_once_where_there_is_nothing_to_do(belt: Belt) -> None:
