@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tests.events import Sample
-from tests.wire import Answer, connect, post
+from tests.wire import Answer, Wire, connect, post
 
 BACK_OFF = 0.02
 """Seconds before a body is sent again that there was no room for."""
@@ -39,34 +39,39 @@ def well_formed(answer: Answer) -> bool:
 
 
 async def deliver(port: int, samples: Iterable[Sample], *, connections: int = 8) -> list[Delivered]:
-    """Send all ``samples``; 429 is followed by another try. A connection that the server closes ends its sender."""
+    """Send all ``samples``; 429 is followed by another try. Ends where the server takes no connection."""
     numbered = enumerate(samples)
     found: list[Delivered] = []
-    await asyncio.gather(*(_send(port, numbered, found) for _ in range(connections)))
+    await asyncio.gather(*(_send_all(port, numbered, found) for _ in range(connections)))
     return found
 
 
-async def _send(port: int, numbered: Iterator[tuple[int, Sample]], found: list[Delivered]) -> None:
-    try:
-        async with connect(port) as wire:
-            for number, sample in numbered:
-                unique_id, refusals = f"request-{number}", 0
-                request = post(sample.body, f"x-request-id: {unique_id}")
-                while True:
-                    await wire.send(request)
-                    try:
-                        answer = await wire.answer()
-                    except (asyncio.IncompleteReadError, ConnectionError) as fault:
-                        if getattr(fault, "partial", b""):
-                            raise AssertionError("an answer was cut off") from fault
-                        found.append(Delivered(unique_id, sample, None, refusals))
-                        return
-                    if answer.status != 429 or sample.status == 429:
+async def _send_all(port: int, numbered: Iterator[tuple[int, Sample]], found: list[Delivered]) -> None:
+    number_and_sample = next(numbered, None)
+    while number_and_sample:
+        try:
+            async with connect(port) as wire:
+                while number_and_sample:
+                    delivered = await _send(wire, *number_and_sample)
+                    found.append(delivered)
+                    number_and_sample = next(numbered, None)
+                    if delivered.answer is None or delivered.answer.headers.get("Connection") == "close":
                         break
-                    refusals += 1
-                    await asyncio.sleep(BACK_OFF)
-                found.append(Delivered(unique_id, sample, answer, refusals))
-                if answer.headers.get("Connection") == "close":
-                    return
-    except ConnectionRefusedError:
-        return
+        except ConnectionRefusedError:
+            return
+
+
+async def _send(wire: Wire, number: int, sample: Sample) -> Delivered:
+    unique_id, refusals = f"request-{number}", 0
+    while True:
+        await wire.send(post(sample.body, f"x-request-id: {unique_id}"))
+        try:
+            answer = await wire.answer()
+        except (asyncio.IncompleteReadError, ConnectionError) as fault:
+            if getattr(fault, "partial", b""):
+                raise AssertionError("an answer was cut off") from fault
+            return Delivered(unique_id, sample, None, refusals)
+        if answer.status != 429:
+            return Delivered(unique_id, sample, answer, refusals)
+        refusals += 1
+        await asyncio.sleep(BACK_OFF)

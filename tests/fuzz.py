@@ -21,7 +21,7 @@ from typing import Any
 from tests import events
 from tests.delivery import Delivered, deliver, well_formed
 from tests.events import Sample
-from tests.mutation import mutate
+from tests.mutation import STRUCTURAL, mutate
 from tests.process import Server, running
 
 LEGAL = {202, 400, 413, 422}
@@ -44,7 +44,7 @@ def mutated(seed: int, count: int) -> Iterator[Sample]:
     """Damaged bodies; their status is not foreseen."""
     chance, bodies = random.Random(seed), seeds()
     for _ in range(count):
-        yield Sample(mutate(chance.choice(bodies), chance), 0, "")
+        yield Sample(mutate(chance.choice(bodies), chance, chance.choice((None, *STRUCTURAL))), 0, "")
 
 
 def until(deadline: float, samples: Iterator[Sample]) -> Iterator[Sample]:

@@ -63,6 +63,9 @@ OPERATIONS: Final[tuple[Callable[[bytearray, random.Random], None], ...]] = (
     _flip, _replace, _cut, _remove, _repeat, _insert, _put_value, _rename,
 )  # fmt: skip
 
+STRUCTURAL: Final = (_put_value, _rename)
+"""Those that often leave JSON behind."""
+
 
 def mutate(
     body: bytes, chance: random.Random, operation: Callable[[bytearray, random.Random], None] | None = None
