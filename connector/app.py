@@ -99,7 +99,7 @@ class Connector:
 
     def stop_accepting(self) -> None:
         """Not ready, and 503 to events, from now on."""
-        self.accept.stopping = True
+        self.accept.stop()
 
     async def drain(self) -> None:
         """Let running events end within DRAIN_TIMEOUT and say what is left. Does its work once."""

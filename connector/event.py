@@ -443,7 +443,7 @@ class Schema:
             value = read(body)
             if type(value) is int:
                 lane = f"{name}:{value}"
-            elif isinstance(value, str) and value:
+            elif isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable():
                 lane = f"{name}:{int(value) if name.startswith('i_') and value.isdecimal() else value}"
             else:
                 continue
