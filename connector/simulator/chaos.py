@@ -1,4 +1,6 @@
-"""What goes wrong on the way to the connector, and for which events: drawn from the seed, so that it can be repeated."""
+"""What goes wrong on the way to the connector, and for which events: drawn from the seed, so that it can
+be repeated.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ GARBAGE_BURST = 8
 
 @dataclass(frozen=True)
 class Chaos:
-    """The share (0 to 1) of events whose first attempt suffers each trouble; garbage comes beside the event, in bursts.
+    """The share (0 to 1) of events whose first attempt suffers each trouble; garbage comes beside the
+    event, in bursts.
 
     Raises ValueError when a share is out of its range or they add up to more than 1.
     """
@@ -78,7 +81,7 @@ GARBAGE = (
     b"POST %b HTTP/1.1\r\n%bContent-Length: 0\r\n\r\n",
     b'POST %b HTTP/1.1\r\n%bContent-Length: 27\r\n\r\n{"data":{"event_type":null}',
     b'POST %b HTTP/1.1\r\n%bContent-Length: 26\r\n\r\n[{"event_type":"SIM/Up"}] ',
-    b'POST %b/no/such/path HTTP/1.1\r\n%bContent-Length: 2\r\n\r\n{}',
+    b"POST %b/no/such/path HTTP/1.1\r\n%bContent-Length: 2\r\n\r\n{}",
     b"DELETE %b HTTP/1.1\r\n%bContent-Length: 0\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03%b%b\r\n\r\n",
     b'POST %b HTTP/1.1\r\n%bContent-Length: 31\r\n\r\n{"event_id":7,"data":{"a":"\xff"}}',

@@ -30,9 +30,7 @@ class Connection(asyncio.Protocol):
         *("attempt", "busy", "due", "index", "open", "sent", "trouble"),
     )
 
-    def __init__(
-        self, ended: Callable[[Connection, int], None], lost: Callable[[Connection], None]
-    ) -> None:
+    def __init__(self, ended: Callable[[Connection, int], None], lost: Callable[[Connection], None]) -> None:
         self._ended = ended
         self._lost = lost
         self._buffer = b""
@@ -50,11 +48,11 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.open = True
 
-    def send(self, request: bytes) -> None:
+    def send(self, *parts: bytes) -> None:
         """Send a whole request."""
         self.busy = True
         if self._transport is not None:
-            self._transport.write(request)
+            self._transport.write(b"".join(parts))
 
     def send_slowly(self, request: bytes, loop: asyncio.AbstractEventLoop) -> None:
         """Send a request in pieces with pauses between them."""
@@ -131,7 +129,8 @@ class Connection(asyncio.Protocol):
 def _complete(data: bytes, end: int, status: int) -> tuple[int | None, bool | None]:
     """Find where an answer ends, as (length or None while it is incomplete, whether the connection stays).
 
-    The second is None when the answer ends with the connection. Raises ValueError for a length that is no number.
+    The second is None when the answer ends with the connection. Raises ValueError for a length that is no
+    number.
     """
     head = data[:end].lower()
     keep = b"connection: close" not in head and head.startswith(b"http/1.1")

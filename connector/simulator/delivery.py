@@ -1,8 +1,9 @@
 """NSPS's side of the wire: events leave at their planned times, refusals come again by the schedule.
 
-Open loop: the plan alone says when an event leaves. When no connection is free, or this process is late, the event
-leaves later, but its latency still counts from the planned time, so that a slow connector cannot hide its own queue.
-Closed loop: so many connections send one event after the other, which finds the connector's ceiling.
+Open loop: the plan alone says when an event leaves. When no connection is free, or this process is late,
+the event leaves later, but its latency still counts from the planned time, so that a slow connector
+cannot hide its own queue. Closed loop: so many connections send one event after the other, which finds
+the connector's ceiling.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ class Effort:
 class Sender:
     """Delivers the events of `mine` and notes each attempt."""
 
-    def __init__(self, scenario: Scenario, mine: range, writer: Writer, start: float) -> None:
+    def __init__(self, scenario: Scenario, mine: range, writer: Writer) -> None:
         self._scenario = scenario
         self._mine = mine
         self._writer = writer
-        self._start = start
+        self._start = 0.0
         self._clock = time.monotonic
         self._events = Events(scenario.seed, scenario.population())
         self._due = scenario.plan.due()
@@ -76,8 +77,12 @@ class Sender:
         self._tasks: set[asyncio.Task[None]] = set()
         self.effort = Effort(open_loop=not scenario.closed)
 
-    async def run(self) -> None:
-        """Deliver until every event is accepted or given up, or patience has run out after the plan's end."""
+    async def run(self, start: float) -> None:
+        """Deliver until every event is accepted or given up, or patience has run out after the plan's end.
+
+        start: time zero of the plan, on the monotonic clock.
+        """
+        self._start = start
         loop = self._loop = asyncio.get_running_loop()
         self._tls = ssl.create_default_context() if self._scenario.endpoint.tls else None
         first = min(self._scenario.closed or 16, self._scenario.connections)
@@ -179,11 +184,11 @@ class Sender:
 
     def _send(self, connection: Connection) -> None:
         index, attempt, trouble = connection.index, connection.attempt, connection.trouble
-        request = self._render.event(index, attempt, wrong_token=trouble == Trouble.TOKEN)
+        head, body = self._render.event(index, attempt, wrong_token=trouble == Trouble.TOKEN)
         if trouble == Trouble.SLOW:
-            connection.send_slowly(request, self._loop)
+            connection.send_slowly(head + body, self._loop)
             return
-        connection.send(request)
+        connection.send(head, body)
         if trouble == Trouble.CUT:
             connection.cut_later(0.02 * chance(self._scenario.seed, index), self._loop)
 
@@ -233,7 +238,13 @@ class Sender:
         now = self._clock()
         index, attempt = connection.index, connection.attempt
         self._writer.add(
-            connection.due, connection.sent, now, index, status, min(attempt, MOST_ATTEMPTS), connection.trouble
+            connection.due,
+            connection.sent,
+            now,
+            index,
+            status,
+            min(attempt, MOST_ATTEMPTS),
+            connection.trouble,
         )
         self._busy.discard(connection)
         if connection.open:
@@ -245,12 +256,13 @@ class Sender:
             gap = self._schedule.gap(index, attempt)
             if gap is not None:
                 micros = int((now + gap) * 1e6)
-                heapq.heappush(
-                    self._retries, ((micros << _ATTEMPT_BITS | attempt + 1) << _INDEX_BITS) | index
-                )
-        if self._timer is not None:
-            self._timer.cancel()
-        self._pump()
+                packed = ((micros << _ATTEMPT_BITS | attempt + 1) << _INDEX_BITS) | index
+                heapq.heappush(self._retries, packed)
+                if self._retries[0] == packed and self._timer is not None:
+                    self._timer.cancel()
+                    self._timer = None
+        if self._timer is None:
+            self._pump()
 
     def _throw_garbage(self, index: int) -> None:
         for number in range(GARBAGE_BURST):
@@ -314,7 +326,9 @@ class _Renderer:
     def __init__(self, events: Events, endpoint: Endpoint) -> None:
         self._events = events
         self._path = endpoint.path.encode()
-        self._fixed = b"Host: %b\r\nContent-Type: application/json\r\nAuthorization: Bearer " % endpoint.host_header
+        self._fixed = (
+            b"Host: %b\r\nContent-Type: application/json\r\nAuthorization: Bearer " % endpoint.host_header
+        )
         self._token = endpoint.token.encode()
         line = b"POST %b HTTP/1.1\r\n" % self._path + self._fixed
         self._right = self._start(line + self._token)
@@ -323,13 +337,15 @@ class _Renderer:
     @staticmethod
     def _start(head: bytes) -> bytes:
         # The head becomes a template of its own, so a percent sign in a token or path must be doubled.
-        return head.replace(b"%", b"%%") + b"\r\nx-b3-traceid: %b\r\nx-request-id: %b\r\nContent-Length: %d\r\n\r\n%b"
+        return (
+            head.replace(b"%", b"%%")
+            + b"\r\nx-b3-traceid: %b\r\nx-request-id: %b\r\nContent-Length: %d\r\n\r\n"
+        )
 
-    def event(self, index: int, attempt: int, *, wrong_token: bool) -> bytes:
-        """Render the request that delivers an event."""
-        body = self._events.body(index)
-        trace, request = self._events.trace(index, attempt)
-        return (self._wrong if wrong_token else self._right) % (trace, request, len(body), body)
+    def event(self, index: int, attempt: int, *, wrong_token: bool) -> tuple[bytes, bytes]:
+        """Render the request that delivers an event, as head and body."""
+        body, trace, request = self._events.request(index, attempt)
+        return (self._wrong if wrong_token else self._right) % (trace, request, len(body)), body
 
     def garbage(self, number: int) -> bytes:
         """Render a request that is none."""

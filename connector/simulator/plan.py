@@ -33,9 +33,8 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
 class Plan:
     """The planned time of each event.
 
-    segments: the profile, in order.
-    events: how many events leave in all; None for as many as the profile holds. When the profile holds fewer, its
-    last segment's final rate goes on for the rest.
+    segments: the profile, in order. events: how many events leave in all; None for as many as the profile
+    holds. When the profile holds fewer, its last segment's final rate goes on for the rest.
 
     Raises ValueError for a profile that can never send what it should.
     """
@@ -51,7 +50,9 @@ class Plan:
         if not self.segments or self._held < 1:
             raise ValueError("the profile holds not a single event")
         if self.limit is not None and self.limit > self._held and self.segments[-1].end <= 0:
-            raise ValueError(f"the profile ends at rate 0 after {self._held} events, before {self.limit} have left")
+            raise ValueError(
+                f"the profile ends at rate 0 after {self._held} events, before {self.limit} have left"
+            )
 
     @property
     def _held(self) -> int:
@@ -104,7 +105,9 @@ def ramp(rate: float, seconds: float) -> tuple[Segment, ...]:
     return (Segment(seconds, rate / 20, rate),)
 
 
-def burst(rate: float, seconds: float, *, base: float | None = None, every: float = 10, lasts: float = 2) -> tuple[Segment, ...]:
+def burst(
+    rate: float, seconds: float, *, base: float | None = None, every: float = 10, lasts: float = 2
+) -> tuple[Segment, ...]:
     """A quiet base (a tenth, unless given) with a burst at the full rate every so many seconds."""
     quiet = rate / 10 if base is None else base
     cycle = (Segment(every - lasts, quiet, quiet), Segment(lasts, rate, rate))
@@ -114,7 +117,9 @@ def burst(rate: float, seconds: float, *, base: float | None = None, every: floa
 
 
 def bill_run(rate: float, events: int) -> tuple[Segment, ...]:
-    """A bill run: up within a twentieth of the events, most of it at the full rate, and a long thin tail for the last twentieth."""
+    """A bill run: up within a twentieth of the events, most of it at the full rate, and a long thin tail
+    for the last twentieth.
+    """
     part = events / 20
     return (
         Segment(2 * part / rate, 0, rate),

@@ -10,12 +10,16 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from connector.simulator.draw import branch, draw
+from connector.simulator.draw import GOLDEN, branch, draw
 
 SCRIPTS = 32
 STEPS = 12
 LIMIT = 10_000_000  # the largest installation that NSPS serves
 
+KINDS = (
+    *("SIM/Updated", "SIM/Replaced", "Subscriber/Updated"),
+    *("Account/Blocked", "Account/Unblocked", "Bundle/Renewed"),
+)
 LIFE = "life"
 BILL_RUN = "bill-run"
 
@@ -27,6 +31,7 @@ class Moment(NamedTuple):
     prev_status: str
     curr_status: str
     bill_status: str
+    shape: int  # a number for the four above and `blocked`: moments of one shape differ in the counts alone
     blocked: bool
     sims: int  # replaced SIM cards so far
     products: int  # changes of product so far
@@ -36,11 +41,10 @@ class Moment(NamedTuple):
 class Population:
     """Who is who, and which event is whose.
 
-    seed: any integer; the same seed gives the same people.
-    subscribers: 1 to 10 million.
-    episode: events that come to one subscriber shortly after each other (1 or more).
-    cohort: subscribers whose episodes are interleaved; the wider, the further apart two events of one subscriber.
-    flavour: LIFE (SIMs, products, blocks, bundles) or BILL_RUN (bundles renewed, debtors blocked, payers opened).
+    seed: any integer; the same seed gives the same people. subscribers: 1 to 10 million. episode: events
+    that come to one subscriber shortly after each other (1 or more). cohort: subscribers whose episodes
+    are interleaved; the wider, the further apart two events of one subscriber. flavour: LIFE (SIMs,
+    products, blocks, bundles) or BILL_RUN (bundles renewed, debtors blocked, payers opened).
 
     Raises ValueError when a number is out of its range.
     """
@@ -59,7 +63,7 @@ class Population:
         self._members, self._turns = _interleave(branch(seed, "turns"), self._cohort, episode)
         self._stride, self._offset = _permutation(branch(seed, "people"), subscribers)
         self._scripts = [_script(draw(branch(seed, "scripts"), n), flavour) for n in range(SCRIPTS)]
-        self._script_seed = branch(seed, "which")
+        self._script_seed = branch(seed, "which") & 0xFFFFFFFF
 
     def locate(self, index: int) -> tuple[int, int]:
         """Say whose event this is, as (subscriber 0..subscribers-1, step of that life 0..).
@@ -73,7 +77,7 @@ class Population:
 
     def moment(self, subscriber: int, step: int) -> Moment:
         """Give what happened at that step of that life."""
-        script = self._scripts[draw(self._script_seed, subscriber) % SCRIPTS]
+        script = self._scripts[((subscriber ^ self._script_seed) * GOLDEN >> 32) % SCRIPTS]
         cycle, position = divmod(step, STEPS)
         then = script[position]
         if not cycle:
@@ -107,7 +111,9 @@ def _permutation(seed: int, size: int) -> tuple[int, int]:
 
 
 def _script(seed: int, flavour: str) -> list[Moment]:
-    """Write one life: it starts with an open account and ends with an open one, so that it can be lived again."""
+    """Write one life: it starts with an open account and ends with an open one, so that it can be lived
+    again.
+    """
     moments = []
     blocked = False
     sims = products = renewals = 0
@@ -127,5 +133,6 @@ def _script(seed: int, flavour: str) -> list[Moment]:
         else:
             kind = "SIM/Updated"
         bill = "suspended" if blocked else "open"
-        moments.append(Moment(kind, *status, bill, blocked, sims, products, renewals))
+        shape = 2 * KINDS.index(kind) + blocked
+        moments.append(Moment(kind, *status, bill, shape, blocked, sims, products, renewals))
     return moments

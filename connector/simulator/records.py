@@ -26,12 +26,10 @@ class Attempt(NamedTuple):
     due: float  # when it was planned
     sent: float
     ended: float  # when the answer, or the news that there will be none, arrived
-    index: int
+    event: int  # its index, or NO_EVENT
     status: int  # of HTTP; or NOT_SENT, NO_ANSWER
     attempt: int  # 1, 2, ...; 255 stands for more
     trouble: int  # chaos.Trouble
-
-
 
 
 class Delivery(NamedTuple):
@@ -39,11 +37,9 @@ class Delivery(NamedTuple):
 
     arrived: float
     ended: float  # when the answer left, or the connection was lost
-    index: int
+    event: int  # its index, or NO_EVENT
     outcome: int  # APPLIED, UNANSWERED, REFUSED
     mangled: int  # 1 when the body was not the one of that event
-
-
 
 
 ATTEMPT = struct.Struct("<dddIHBB")

@@ -1,7 +1,8 @@
 """When NSPS tries again: about 100 attempts in 24 hours, 1 to 10 minutes apart, then ever rarer for a month.
 
 From NSPS's documents: after the first day the gaps are 1, 2, 4, 8, 16 and 24 hours, and then a day each;
-after about a month the event waits for a person. `scale` makes this time pass faster: at 1440 a day takes a minute.
+after about a month the event waits for a person. `scale` makes this time pass faster: at 1440 a day takes
+a minute.
 """
 
 from __future__ import annotations

@@ -59,9 +59,10 @@ def endpoint(url: str, token: str) -> Endpoint:
 class Scenario:
     """A run, seen from NSPS.
 
-    timeout: seconds NSPS waits for an answer. patience: seconds after the plan's end in which retries go on.
-    connections: how many may be open at once, for each generator process. closed: connections of a closed loop,
-    0 for the open one; it ends after closed_seconds. processes: how many generators share the plan.
+    timeout: seconds NSPS waits for an answer. patience: seconds after the plan's end in which retries go
+    on. connections: how many may be open at once, for each generator process. closed: connections of a
+    closed loop, 0 for the open one; it ends after closed_seconds. processes: how many generators share
+    the plan.
     """
 
     seed: int

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import math
 import resource
 import signal
+import socket
 import sys
+import time
 from collections.abc import Coroutine
+from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from connector.simulator.delivery import Sender
+from connector.simulator.events import Events
 from connector.simulator.plan import shares
-from connector.simulator.records import ATTEMPT, Writer
+from connector.simulator.records import ATTEMPT, DELIVERY, Writer
 from connector.simulator.scenario import Scenario
+from connector.simulator.target import Mood, Target
 
 if sys.platform == "win32":
     from asyncio import run as _run
@@ -23,34 +31,99 @@ else:
     from uvloop import run as _run
 
 
-def run_loop(main: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine on the fastest loop there is; an interrupt ends it quietly."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the conductor decides when to stop, and sends SIGTERM
-    _run(main)
+# Nothing here is cyclic but the connections, and a sweep per 700 objects would cost a twentieth of the rate.
+GC_THRESHOLD = 100_000
 
 
-def generator(scenario: Scenario, number: int, folder: Path, start: float) -> None:
+class Clock:
+    """The common start of all processes: set once, by the conductor, when everyone is ready.
+
+    Its two numbers are shared memory, made by `multiprocessing`.
+    """
+
+    def __init__(self, context: SpawnContext) -> None:
+        self._start = context.Value("d", math.inf)
+        self._ready = context.Value("i", 0)
+
+    def ready(self) -> None:
+        """Say that one process is ready."""
+        with self._ready.get_lock():
+            self._ready.value += 1
+
+    @property
+    def ready_count(self) -> int:
+        """How many are ready."""
+        return self._ready.value
+
+    @property
+    def start(self) -> float:
+        """Time zero of the run on the monotonic clock; infinite until it is set."""
+        return self._start.value
+
+    @start.setter
+    def start(self, moment: float) -> None:
+        self._start.value = moment
+
+    def since(self) -> float:
+        """Seconds since the start; below nought before it."""
+        return time.monotonic() - self._start.value
+
+    async def started(self) -> float:
+        """Wait until the start is set, and give it."""
+        while math.isinf(self._start.value):
+            await asyncio.sleep(0.005)
+        return self._start.value
+
+
+def generator(scenario: Scenario, number: int, folder: Path, clock: Clock) -> None:
     """Be one of the generators: send my share of the plan, note each attempt, and at the end my effort.
 
-    folder: where `attempts-N` (records) and `effort-N` (JSON) go. start: time zero, on the monotonic clock.
+    folder: where `attempts-N` (records) and `effort-N` (JSON) go.
     """
     _raise_file_limit(scenario.connections + 64)
-    run_loop(_generate(scenario, number, folder, start))
+    gc.set_threshold(GC_THRESHOLD)
+    _run_loop(_generate(scenario, number, folder, clock))
 
 
-async def _generate(scenario: Scenario, number: int, folder: Path, start: float) -> None:
+def target(scenario: Scenario, mood: Mood, listener: socket.socket, folder: Path, clock: Clock) -> None:
+    """Be the external system: `deliveries` in the folder takes the records."""
+    _raise_file_limit(8192)
+    gc.set_threshold(GC_THRESHOLD)
+    _run_loop(_serve(scenario, mood, listener, folder, clock))
+
+
+async def _generate(scenario: Scenario, number: int, folder: Path, clock: Clock) -> None:
     writer = Writer(folder / f"attempts-{number}", ATTEMPT)
     mine = shares(scenario.plan.events, scenario.processes)[number]
-    sender = Sender(scenario, mine, writer, start)
-    running = asyncio.ensure_future(sender.run())
+    sender = Sender(scenario, mine, writer)
+    running = asyncio.ensure_future(_send(sender, clock))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     try:
-        await running
-    except asyncio.CancelledError:
-        sender.effort.wall = sender.effort.wall or 1e-9
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
     finally:
         writer.close()
         (folder / f"effort-{number}").write_bytes(msgspec.json.encode(sender.effort))
+
+
+async def _send(sender: Sender, clock: Clock) -> None:
+    clock.ready()
+    await sender.run(await clock.started())
+
+
+async def _serve(scenario: Scenario, mood: Mood, listener: socket.socket, folder: Path, clock: Clock) -> None:
+    writer = Writer(folder / "deliveries", DELIVERY)
+    events = Events(scenario.seed, scenario.population())
+    serving = asyncio.ensure_future(Target(scenario.seed, mood, events, writer, clock.since).serve(listener))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
+    clock.ready()
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+
+
+def _run_loop(main: Coroutine[Any, Any, None]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the conductor decides when to stop, and sends SIGTERM
+    _run(main)
 
 
 def _raise_file_limit(wanted: int) -> None:

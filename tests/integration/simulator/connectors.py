@@ -1,0 +1,92 @@
+"""Small connectors to hold the simulator against: an honest one, and five that cheat.
+
+Run as a program: API_TOKEN, HOST, PORT and TARGET_URL come from the environment, the argument says which kind.
+None keeps anything on disk, so each forgets on SIGKILL; `honest` is therefore honest only as long as it lives,
+but for `careful`, which answers 202 only when the target has been told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections import defaultdict
+
+from aiohttp import ClientSession, web
+
+KIND = sys.argv[1] if len(sys.argv) > 1 else "honest"
+LAG = 1.0 if KIND == "forgetful" else 0.0  # seconds that an accepted event waits in memory
+
+
+class Lanes:
+    """Forwards the events of a subscriber one after the other, unless it cheats."""
+
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+        self._locks: defaultdict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._held: dict[object, bytes] = {}
+        self._seen: set[str] = set()
+        self._count = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def take(self, body: bytes) -> asyncio.Task[None] | None:
+        """Take an event that was accepted; each only once."""
+        document = json.loads(body)
+        event_id, account = document["event_id"], document["data"]["variables"]["i_account"]
+        if event_id in self._seen:
+            return None
+        self._seen.add(event_id)
+        self._count += 1
+        if KIND == "dropper" and self._count % 100 == 0:
+            return None
+        bodies = [body]
+        if KIND == "repeater" and self._count % 100 == 0:
+            bodies.append(body)
+        if KIND == "swapper":
+            held = self._held.pop(account, None)
+            if held is None and self._count % 20 == 0:
+                self._held[account] = body
+                return None
+            bodies += [held] if held is not None else []
+        task = asyncio.create_task(self._forward(account, bodies))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def _forward(self, account: object, bodies: list[bytes]) -> None:
+        async with self._locks[account]:
+            await asyncio.sleep(LAG)
+            for body in bodies:
+                headers = {"Idempotency-Key": json.loads(body)["event_id"]}
+                while True:
+                    async with self._session.post(os.environ["TARGET_URL"], data=body, headers=headers) as answer:
+                        if answer.status == 200:
+                            break
+                    await asyncio.sleep(0.02)
+
+
+async def application() -> web.Application:
+    """Make the connector."""
+    token = f"Bearer {os.environ['API_TOKEN']}"
+
+    async def process_event(request: web.Request) -> web.Response:
+        if KIND != "gullible" and request.headers.get("Authorization") != token:
+            return web.json_response({"message": "no"}, status=401)
+        body = await request.read()
+        try:
+            task = lanes.take(body)
+        except (ValueError, KeyError, TypeError):
+            return web.json_response({"message": "no event"}, status=202 if KIND == "gullible" else 422)
+        if KIND == "careful" and task is not None:
+            await task
+        return web.json_response({"message": "Event accepted for processing"}, status=202)
+
+    app = web.Application(client_max_size=2 << 20)
+    app.router.add_post("/process-event", process_event)
+    lanes = Lanes(ClientSession())
+    return app
+
+
+if __name__ == "__main__":
+    web.run_app(application(), host=os.environ["HOST"], port=int(os.environ["PORT"]), print=None, access_log=None)
