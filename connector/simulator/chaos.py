@@ -47,6 +47,7 @@ class Chaos:
         return self.cut + self.slow + self.token + self.garbage > 0
 
 
+CALM = Chaos()
 MIXED = Chaos(cut=0.01, slow=0.002, token=0.002, garbage=0.0005)
 
 

@@ -20,12 +20,12 @@ from connector.simulator import workers
 from connector.simulator.child import Child, ChildFailed
 from connector.simulator.delivery import Effort
 from connector.simulator.events import Events
-from connector.simulator.ledger import Kill, Ledger, Promises, Verdict
+from connector.simulator.ledger import FORWARDS, Kill, Ledger, Promises, Verdict
 from connector.simulator.progress import Progress
 from connector.simulator.records import attempts, deliveries
 from connector.simulator.scenario import Scenario
 from connector.simulator.series import Course, Series, quantiles
-from connector.simulator.target import BACKLOG, Mood
+from connector.simulator.target import BACKLOG, CHEERFUL, Mood
 
 LOOK = 0.25  # seconds between two looks at the records
 LINGER = 1.0  # seconds in which a repeat may still show after everything has arrived
@@ -48,13 +48,13 @@ class Setting:
 
     scenario: Scenario
     target: tuple[str, int] | None
-    mood: Mood = Mood()
+    mood: Mood = CHEERFUL
     settle: float = 15.0
     command: tuple[str, ...] | None = None
     kills: tuple[float, ...] = ()
     pause: float = 0.5
     log: Path = Path("connector.log")
-    promises: Promises = Promises()
+    promises: Promises = FORWARDS
 
 
 @dataclass
@@ -195,7 +195,7 @@ class _Run:
         try:
             async with asyncio.timeout(GENERATORS_READY):
                 while self._clock.ready_count < count:
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.01)  # other processes count
         except TimeoutError:
             raise CannotRun("the simulator's own processes did not start in time") from None
 

@@ -62,7 +62,8 @@ _POLICY = (
 )
 _COUNTERS = (
     b'"full_vd_counter_info":[{"service_name":"Internet Access KB","vdp_name":"Made-up bundle","i_vd_plan":204,'
-    b'"i_dest_group":2650,"i_vd_dg":%d,"remaining":"10240","i_service":106,"unit":"megabyte","allocated_amount":10240}],'
+    b'"i_dest_group":2650,"i_vd_dg":%d,"remaining":"10240","i_service":106,"unit":"megabyte",'
+    b'"allocated_amount":10240}],'
 )
 _TAIL = (
     b'"rating_info":null},"status":"received","handler_id":"nsps-simulator",'

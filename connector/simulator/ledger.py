@@ -38,7 +38,7 @@ BROKEN = {
 }
 # What is worth knowing and breaks none.
 NOTED = {
-    "refused_then_accepted": "refused at first, accepted later",
+    "refused_then_accepted": "refused or unanswered at first, accepted later",
     "never_accepted": "refused until the end of the run",
     "repeated_around_kill": "applied again, around a kill",
     "repeated_unanswered": "applied again, for the answer of the external system was lost",
@@ -72,6 +72,9 @@ class Promises:
     forwards: bool = True
     newest_wins: bool = False
     kill_slack: float = 2.0
+
+
+FORWARDS = Promises()
 
 
 class Finding(NamedTuple):
@@ -191,7 +194,7 @@ class Ledger:
             yield Entry(index, *values)
 
     def judge(
-        self, account_of: Callable[[int], int], kills: Sequence[Kill] = (), promises: Promises = Promises()
+        self, account_of: Callable[[int], int], kills: Sequence[Kill] = (), promises: Promises = FORWARDS
     ) -> Verdict:
         """Give the verdict. account_of: from an event's index to its subscriber. To be called once."""
         verdict = self._verdict
@@ -268,10 +271,7 @@ class Ledger:
             before[index] = position
             if last is None:
                 continue
-            if self._outcome[last] == UNANSWERED:
-                kind = "repeated_unanswered"
-            else:
-                kind = "repeated"
+            kind = "repeated_unanswered" if self._outcome[last] == UNANSWERED else "repeated"
             for kill in kills:
                 near = (
                     kill.began - promises.kill_slack <= self._ended[last]

@@ -21,28 +21,44 @@ from connector.simulator.report import (
 
 STYLE = """
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--ink:#1c2330;--dim:#667085;--rule:#e4e7ec;
---c1:#2563eb;--c2:#0e9f6e;--c3:#d97706;--c4:#9333ea;--c5:#dc2626;--good:#067647;--goodbg:#d9f5e5;--bad:#b42318;--badbg:#fde4e1}
+--c1:#2563eb;--c2:#0e9f6e;--c3:#d97706;--c4:#9333ea;--c5:#dc2626;
+--good:#067647;--goodbg:#d9f5e5;--bad:#b42318;--badbg:#fde4e1}
 @media(prefers-color-scheme:dark){:root{--bg:#0f141b;--card:#171e28;--ink:#e6eaf0;--dim:#93a0b4;--rule:#2a3442;
---c1:#6ea8fe;--c2:#3ddc97;--c3:#fbb04d;--c4:#c792ea;--c5:#ff7b72;--good:#5fe0a5;--goodbg:#123524;--bad:#ff9a92;--badbg:#431a19}}
-*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-main{max-width:1200px;margin:0 auto;padding:28px 20px 48px}h1{font-size:24px;margin:0}h2{font-size:15px;margin:0 0 2px}
-header{display:flex;flex-wrap:wrap;gap:8px 16px;align-items:center}header p{flex-basis:100%;margin:0;color:var(--dim)}
-.badge{font-weight:600;padding:3px 14px;border-radius:99px}.good{color:var(--good);background:var(--goodbg)}.bad{color:var(--bad);background:var(--badbg)}
+--c1:#6ea8fe;--c2:#3ddc97;--c3:#fbb04d;--c4:#c792ea;--c5:#ff7b72;
+--good:#5fe0a5;--goodbg:#123524;--bad:#ff9a92;--badbg:#431a19}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--bg);color:var(--ink);
+font:15px/1.5 system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
+main{max-width:1200px;margin:0 auto;padding:28px 20px 48px}h1{font-size:24px;margin:0}
+h2{font-size:15px;margin:0 0 2px}
+header{display:flex;flex-wrap:wrap;gap:8px 16px;align-items:center}
+header p{flex-basis:100%;margin:0;color:var(--dim);overflow-wrap:anywhere}
+.badge{font-weight:600;padding:3px 14px;border-radius:99px}
+.badge.good{color:var(--good);background:var(--goodbg)}.badge.bad{color:var(--bad);background:var(--badbg)}
 .grid{display:grid;gap:14px;margin-top:14px}.tiles{grid-template-columns:repeat(auto-fit,minmax(160px,1fr))}
 .plots{grid-template-columns:repeat(auto-fit,minmax(min(100%,500px),1fr))}
 .card{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:14px 16px;min-width:0}
-.tile b{display:block;font-size:23px;line-height:1.25;font-variant-numeric:tabular-nums}.tile span,.note{color:var(--dim);font-size:13px}
-svg{width:100%;height:auto;display:block}.grid line,line.grid{stroke:var(--rule);stroke-width:1}.tick{fill:var(--dim);font-size:11px}
-.line{fill:none;stroke-width:1.8;stroke-linejoin:round}.area{stroke:none;opacity:.14}.band{opacity:.16}
-.line.c1{stroke:var(--c1)}.line.c2{stroke:var(--c2)}.line.c3{stroke:var(--c3)}.line.c4{stroke:var(--c4)}.line.c5{stroke:var(--c5)}
-.area.c1,.band.c1{fill:var(--c1)}.area.c2{fill:var(--c2)}.area.c3{fill:var(--c3)}.area.c4{fill:var(--c4)}.band.c5{fill:var(--c5);opacity:.55}.band.c0{fill:var(--dim)}
+.tile b{display:block;font-size:23px;line-height:1.25;font-variant-numeric:tabular-nums}
+.tile span,.note{color:var(--dim);font-size:13px}
+svg{width:100%;height:auto;display:block}svg .rule{stroke:var(--rule)}.tick{fill:var(--dim);font-size:11px}
+.line{fill:none;stroke-width:1.8;stroke-linejoin:round}.area{opacity:.14}.band{opacity:.2}
+.line.c1{stroke:var(--c1)}.line.c2{stroke:var(--c2)}.line.c3{stroke:var(--c3)}
+.line.c4{stroke:var(--c4)}.line.c5{stroke:var(--c5)}
+.area.c1{fill:var(--c1)}.area.c3{fill:var(--c3)}.band.c5{fill:var(--c5)}.band.c0{fill:var(--dim)}
 .legend{display:flex;flex-wrap:wrap;gap:2px 14px;color:var(--dim);font-size:13px;margin-bottom:4px}
 .legend i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:6px;vertical-align:-1px}
-i.c1{background:var(--c1)}i.c2{background:var(--c2)}i.c3{background:var(--c3)}i.c4{background:var(--c4)}i.c5{background:var(--c5)}i.c0{background:var(--dim);opacity:.4}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:14px}td,th{padding:5px 10px 5px 0;border-top:1px solid var(--rule);text-align:left;font-weight:400}
-tr:first-child>*{border-top:0}th{color:var(--dim);font-size:13px}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap;padding:5px 0 5px 12px}
-td.bad,td.good{background:none;font-weight:600}
+i.c1{background:var(--c1)}i.c2{background:var(--c2)}i.c3{background:var(--c3)}i.c4{background:var(--c4)}
+i.c5{background:var(--c5)}i.band{opacity:.35}i.c0{background:var(--dim)}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:14px}
+td,th{padding:5px 0;border-top:1px solid var(--rule);text-align:left;font-weight:400;vertical-align:top}
+tr:first-child>*{border-top:0}th{color:var(--dim)}
+td+td,th+th{text-align:right;font-variant-numeric:tabular-nums;padding-left:14px}
+.tight{font-size:13px}.tight td,.name{white-space:nowrap}td.bad{color:var(--bad);font-weight:600}
+td.good{color:var(--good);font-weight:600}
 """
+
+
+BEHIND = {"c0": "target down", "c5": "connector killed"}
 
 
 def write_page(outcome: Outcome, path: Path) -> None:
@@ -68,12 +84,15 @@ def page(outcome: Outcome) -> str:
         f"{facts['url']} · seed {facts['seed']} · {facts['subscribers']:,} subscribers · {loop} · "
         f"{outcome.seconds:,.0f} s · time scale {facts['time_scale']:g}"
     )
+    title = f"NSPS simulator: {'broken' if broken else 'clean'}"
+    tables = (_promises(outcome), _times(outcome), _answers(outcome), _setting(outcome))
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>NSPS simulator: {'broken' if broken else 'clean'}</title><style>{STYLE}</style></head><body><main>"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{title}</title><style>{STYLE}</style></head><body><main>"
         f"<header><h1>NSPS simulator</h1>{badge}<p>{escape(about)}</p></header>"
         f"{_tiles(outcome)}{_plots(outcome)}"
-        f'<div class="grid plots">{_promises(outcome)}{_times(outcome)}{_answers(outcome)}{_setting(outcome)}</div>'
+        f'<div class="grid plots">{"".join(tables)}</div>'
         "</main></body></html>\n"
     )
 
@@ -116,7 +135,7 @@ def _plots(outcome: Outcome) -> str:
         trouble.append(Line("refused by the target", "c3", series.target_refused))
     latency = [
         *(Line("p50", "c2", thousand["p50"]), Line("p95", "c1", thousand["p95"])),
-        *(Line("p99", "c4", thousand["p99"]), Line("max", "c5", thousand["max"])),
+        *(Line("p99", "c4", thousand["p99"]), Line("max", "c3", thousand["max"])),
     ]
     cards = (
         _plot("Rates", series.times, rate, bands, "events/s"),
@@ -137,10 +156,8 @@ def _plot(
     log: bool = False,
 ) -> str:
     marks = [(line.colour, line.name) for line in lines]
-    colours = {band.colour for band in bands}
-    marks += [
-        (colour, name) for colour, name in (("c0", "target down"), ("c5", "killed")) if colour in colours
-    ]
+    behind = {band.colour for band in bands}
+    marks += [(f"band {colour}", name) for colour, name in BEHIND.items() if colour in behind]
     legend = "".join(f'<span><i class="{colour}"></i>{escape(name)}</span>' for colour, name in marks)
     drawn = chart(times, lines, bands, unit, log=log)
     return f'<section class="card"><h2>{title}</h2><div class="legend">{legend}</div>{drawn}</section>'
@@ -153,11 +170,9 @@ def _promises(outcome: Outcome) -> str:
         count = verdict.found[kind]
         judged = verdict.forwards or kind in {"let_in", "garbage_accepted"}
         tint = "bad" if count else "good"
-        rows.append((words, f'<td class="n {tint}">{f"{count:,}" if judged else "not judged"}</td>'))
+        rows.append((words, f'<td class="{tint}">{f"{count:,}" if judged else "not judged"}</td>'))
     rows += [
-        (words, f'<td class="n">{verdict.found[kind]:,}</td>')
-        for kind, words in NOTED.items()
-        if verdict.found[kind]
+        (words, f"<td>{verdict.found[kind]:,}</td>") for kind, words in NOTED.items() if verdict.found[kind]
     ]
     body = "".join(f"<tr><td>{escape(words)}</td>{cell}</tr>" for words, cell in rows)
     return f'<section class="card"><h2>Promises, and what was noted</h2><table>{body}</table></section>'
@@ -165,16 +180,17 @@ def _promises(outcome: Outcome) -> str:
 
 def _times(outcome: Outcome) -> str:
     names = list(outcome.spans["answer"])
-    head = "<th></th>" + "".join(f'<th class="n">{name}</th>' for name in names)
+    head = "<th></th>" + "".join(f"<th>{name}</th>" for name in names)
     rows = "".join(
         f"<tr><td>{SPAN_NAMES[span]}</td>"
-        + "".join(f'<td class="n">{milliseconds(values[name])}</td>' for name in names)
+        + "".join(f"<td>{milliseconds(values[name])}</td>" for name in names)
         + "</tr>"
         for span, values in outcome.spans.items()
         if not math.isnan(values["p50"])
     )
     return (
-        f'<section class="card"><h2>How long it took</h2><div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+        '<section class="card"><h2>How long it took</h2><div class="scroll">'
+        f'<table class="tight"><tr>{head}</tr>{rows}</table></div>'
         f'<p class="note">{escape(generator_words(outcome))}</p></section>'
     )
 
@@ -215,6 +231,6 @@ def _setting(outcome: Outcome) -> str:
 
 def _facts(title: str, rows: Iterable[tuple[str, str]]) -> str:
     body = "".join(
-        f'<tr><td>{escape(name)}</td><td class="n">{escape(value)}</td></tr>' for name, value in rows
+        f'<tr><td class="name">{escape(name)}</td><td>{escape(value)}</td></tr>' for name, value in rows
     )
     return f'<section class="card"><h2>{title}</h2><table>{body}</table></section>'

@@ -44,30 +44,32 @@ def chart(
     def y(value: float) -> float:
         return linear(math.log10(max(value, low))) if log else linear(value)
 
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(", ".join(one.name for one in lines))}">'
-    ]
-    for band in bands:
-        left, right = x(min(band.start, end)), x(min(band.end, end))
-        parts.append(
-            f'<rect class="band {band.colour}" x="{left:.1f}" y="{TOP}" width="{max(1.5, right - left):.1f}" '
-            f'height="{HEIGHT - TOP - BOTTOM}"/>'
-        )
-    for tick in _decades(low, high) if log else _ticks(high):
-        parts.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-        )
-        parts.append(
-            f'<text class="tick" x="{LEFT - 6}" y="{y(tick) + 3.5:.1f}" text-anchor="end">{short(tick)}</text>'
-        )
-    for tick in _ticks(end):
-        parts.append(
-            f'<text class="tick" x="{x(tick):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{short(tick)} s</text>'
-        )
+    label = escape(", ".join(line.name for line in lines))
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">']
+    parts += [_band(band, x, end) for band in bands]
+    across = f'x1="{LEFT}" x2="{WIDTH - RIGHT}"'
+    for tick in _decades(low, high) if log else _ticks(high, 4):
+        up = y(tick)
+        parts.append(f'<line class="rule" {across} y1="{up:.1f}" y2="{up:.1f}"/>')
+        parts.append(_text(LEFT - 6, up + 3.5, "end", short(tick)))
+    for tick in _ticks(end, 6):
+        if tick <= end:
+            anchor = "end" if x(tick) > WIDTH - RIGHT - 12 else "middle"
+            parts.append(_text(x(tick), HEIGHT - 8, anchor, f"{short(tick)} s"))
     for line in lines:
         parts.append(_curve(times, line, x, y, HEIGHT - BOTTOM))
-    parts.append(f'<text class="tick" x="{LEFT + 5}" y="{TOP + 10}">{escape(unit)}</text></svg>')
-    return "".join(parts)
+    parts.append(_text(LEFT + 5, TOP + 10, "start", unit))
+    return "".join([*parts, "</svg>"])
+
+
+def _band(band: Band, x: Callable[[float], float], end: float) -> str:
+    left, right = x(min(band.start, end)), x(min(band.end, end))
+    size = f'width="{max(2.0, right - left):.1f}" height="{HEIGHT - TOP - BOTTOM}"'
+    return f'<rect class="band {band.colour}" x="{left:.1f}" y="{TOP}" {size}/>'
+
+
+def _text(x: float, y: float, anchor: str, words: str) -> str:
+    return f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
 def short(value: float) -> str:
@@ -108,15 +110,15 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
 def _limits(lines: Sequence[Line], log: bool) -> tuple[float, float]:
     values = [value for line in lines for value in line.values if not math.isnan(value)]
     if not log:
-        return 0.0, _ticks(max(values, default=1.0) or 1.0)[-1]
+        return 0.0, _ticks(max(values, default=1.0) or 1.0, 4)[-1]
     positive = [value for value in values if value > 0] or [1.0]
     low = 10.0 ** math.floor(math.log10(min(positive)))
     return low, max(low * 10, 10.0 ** math.ceil(math.log10(max(positive))))
 
 
-def _ticks(high: float) -> list[float]:
-    """Pick four to six round values from 0 to the first that is not below `high`."""
-    raw = high / 4
+def _ticks(high: float, parts: int) -> list[float]:
+    """Pick some `parts` round values from 0 to the first that is not below `high`."""
+    raw = high / parts
     power = 10.0 ** math.floor(math.log10(raw)) if raw > 0 else 1.0
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
     return [number * step for number in range(math.ceil(high / step - 1e-9) + 1)]

@@ -6,6 +6,7 @@ import math
 import time
 from array import array
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -83,7 +84,7 @@ class Show:
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._next_line = 0.0
 
-    def __enter__(self) -> Show:
+    def __enter__(self) -> Self:
         if self._console.is_terminal and not self._quiet:
             self._live.start()
         return self
@@ -99,12 +100,13 @@ class Show:
             self._live.update(self._table(progress), refresh=True)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + PLAIN_EVERY
-            self._console.print(self._line(progress), highlight=False)
+            self._console.print(self._line(progress), highlight=False, soft_wrap=True)
 
     def _line(self, progress: Progress) -> str:
+        seconds = max(0.0, time.monotonic() - progress.started)
         return (
-            f"{max(0.0, time.monotonic() - progress.started):6.1f} s  {progress.stage}: {progress.accepted:,} of "
-            f"{self._planned:,} accepted, {progress.refused:,} refusals, {progress.delivered:,} delivered"
+            f"{seconds:6.1f} s  {progress.stage}: {progress.accepted:,} of {self._planned:,} accepted, "
+            f"{progress.refused:,} refusals, {progress.delivered:,} delivered"
         )
 
     def _table(self, progress: Progress) -> RenderableType:

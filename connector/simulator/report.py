@@ -20,9 +20,9 @@ from connector.simulator.series import Series
 
 STATUS_NAMES = {NOT_SENT: "no connection", NO_ANSWER: "no answer"}
 SPAN_NAMES = {
-    "answer": "planned time of an attempt → answer",
-    "acceptance": "planned time of an event → accepted, retries included",
-    "forwarding": "accepted → told to the external system",
+    "answer": "attempt due → answer",
+    "acceptance": "event due → accepted",
+    "forwarding": "accepted → told target",
 }
 
 
@@ -33,7 +33,7 @@ def generator_words(outcome: Outcome) -> str:
     sent = max(1, sum(effort.sent for effort in outcome.efforts))
     figures = f"{share:.0%} of a core, {late / sent:.1%} of events late by its own fault"
     if outcome.generator_limited:
-        return f"The generator itself was the limit ({figures}): use more --processes, or a machine with more cores."
+        return f"The generator itself was the limit ({figures}): use more --processes, or more cores."
     return f"The generator was not the limit ({figures})."
 
 
@@ -198,41 +198,31 @@ def milliseconds(seconds: float) -> str:
     """Write a time for a person."""
     if math.isnan(seconds):
         return "–"
-    return f"{seconds:,.1f} s" if seconds >= 10 else f"{seconds * 1000:,.1f} ms"
+    if seconds >= 1:
+        return f"{seconds:,.1f} s"
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds * 1000:.0f} ms"
 
 
 def print_summary(outcome: Outcome, console: Console) -> None:
     """Print totals, times and the verdict."""
-    verdict, speed = outcome.verdict, rates(outcome)
-    totals = Table(title="The run", title_justify="left", show_header=False, box=None, padding=(0, 2))
-    planned = "sent" if outcome.setting.scenario.closed else "planned"
-    events = verdict.sent if outcome.setting.scenario.closed else verdict.planned
-    totals.add_row(planned, f"{events:,}", f"{speed['sent_per_second']:,.0f}/s")
-    totals.add_row("accepted", f"{verdict.accepted:,}", f"best {speed['best_accepted_per_second']:,.0f}/s")
-    if verdict.forwards:
-        totals.add_row("told to the target", f"{verdict.delivered:,}", f"in {verdict.deliveries:,} calls")
-    for status, count in sorted(verdict.answers.items()):
-        totals.add_row(f"answer {STATUS_NAMES.get(status, status)}", f"{count:,}", "")
-    if outcome.kills:
-        totals.add_row("kills", f"{len(outcome.kills)}", "")
-    console.print(totals)
-
-    spans = Table(title="How long it took", title_justify="left", box=None, padding=(0, 2))
-    spans.add_column("")
-    names = list(outcome.spans["answer"])
-    for name in names:
-        spans.add_column(name, justify="right")
-    for span, values in outcome.spans.items():
-        if not math.isnan(values["p50"]):
-            spans.add_row(SPAN_NAMES[span], *(milliseconds(values[name]) for name in names))
-    console.print(spans)
-    console.print(generator_words(outcome), style="yellow" if outcome.generator_limited else "")
+    console.print(_totals(outcome))
+    console.print(_spans(outcome))
+    style = "yellow" if outcome.generator_limited else ""
+    console.print(generator_words(outcome), style=style, soft_wrap=True, highlight=False)
+    found = outcome.verdict.found
     for kind, words in NOTED.items():
-        if verdict.found[kind]:
-            console.print(f"  noted   {verdict.found[kind]:>9,}  {words}", highlight=False)
+        if found[kind]:
+            console.print(f"  noted   {found[kind]:>9,}  {words}", soft_wrap=True, highlight=False)
     for kind, words in BROKEN.items():
-        if verdict.found[kind]:
-            console.print(f"  [bold red]BROKEN[/]  {verdict.found[kind]:>9,}  {words}", highlight=False)
+        if found[kind]:
+            console.print(
+                f"  [bold red]BROKEN[/]  {found[kind]:>9,}  {words}", soft_wrap=True, highlight=False
+            )
+    _print_verdict(outcome, console)
+
+
+def _print_verdict(outcome: Outcome, console: Console) -> None:
+    verdict = outcome.verdict
     if not verdict.forwards:
         console.print("No target: what became of the accepted events was not judged.")
     elif verdict.accepted and not verdict.deliveries:
@@ -240,6 +230,38 @@ def print_summary(outcome: Outcome, console: Console) -> None:
             "The target was told nothing at all. Does the connector forward to it (TARGET_URL)?",
             style="yellow",
         )
-    console.print(
-        "[bold red]Verdict: promises were broken.[/]" if verdict.broken else "[bold green]Verdict: clean.[/]"
+    if verdict.broken:
+        console.print("[bold red]Verdict: promises were broken.[/]")
+    else:
+        console.print("[bold green]Verdict: clean.[/]")
+
+
+def _totals(outcome: Outcome) -> Table:
+    verdict, speed = outcome.verdict, rates(outcome)
+    closed = outcome.setting.scenario.closed
+    totals = Table(title="The run", title_justify="left", show_header=False, box=None, padding=(0, 2))
+    totals.add_row(
+        "sent" if closed else "planned",
+        f"{verdict.sent if closed else verdict.planned:,}",
+        f"{speed['sent_per_second']:,.0f}/s",
     )
+    totals.add_row("accepted", f"{verdict.accepted:,}", f"best {speed['best_accepted_per_second']:,.0f}/s")
+    if verdict.forwards:
+        totals.add_row("told to the target", f"{verdict.delivered:,}", f"in {verdict.deliveries:,} calls")
+    for status, count in sorted(verdict.answers.items()):
+        totals.add_row(f"answer {STATUS_NAMES.get(status, status)}", f"{count:,}", "")
+    if outcome.kills:
+        totals.add_row("kills", f"{len(outcome.kills)}", "")
+    return totals
+
+
+def _spans(outcome: Outcome) -> Table:
+    spans = Table(title="How long it took", title_justify="left", box=None, padding=(0, 1))
+    spans.add_column("", no_wrap=True)
+    names = list(outcome.spans["answer"])
+    for name in names:
+        spans.add_column(name, justify="right", no_wrap=True)
+    for span, values in outcome.spans.items():
+        if not math.isnan(values["p50"]):
+            spans.add_row(SPAN_NAMES[span], *(milliseconds(values[name]) for name in names))
+    return spans

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from connector.simulator.chaos import Chaos
+from connector.simulator.chaos import CALM, Chaos
 from connector.simulator.plan import Plan
 from connector.simulator.population import LIFE, Population
 
@@ -73,7 +73,7 @@ class Scenario:
     cohort: int = 256
     flavour: str = LIFE
     time_scale: float = 60.0
-    chaos: Chaos = Chaos()
+    chaos: Chaos = CALM
     connections: int = 500
     timeout: float = 30.0
     patience: float = 60.0

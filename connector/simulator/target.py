@@ -42,6 +42,9 @@ class Mood:
     down: tuple[tuple[float, float], ...] = ()
 
 
+CHEERFUL = Mood()
+
+
 class Target:
     """The external system on one listening socket.
 
@@ -132,10 +135,10 @@ def _recognise(events: Events, key: bytes, body: bytes) -> tuple[int, bool]:
     return index, not same
 
 
+JSON = b"\r\nContent-Type: application/json\r\nContent-Length: "
 ANSWERS = {
-    APPLIED: b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{"result":"applied"}',
-    REFUSED: b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n"
-    b'{"error":"busy"}',
+    APPLIED: b"HTTP/1.1 200 OK" + JSON + b'20\r\n\r\n{"result":"applied"}',
+    REFUSED: b"HTTP/1.1 503 Service Unavailable" + JSON + b'16\r\n\r\n{"error":"busy"}',
 }
 NOT_UNDERSTOOD = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 ALIVE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

@@ -53,12 +53,12 @@ class Clock:
     @property
     def ready_count(self) -> int:
         """How many are ready."""
-        return self._ready.value
+        return int(self._ready.value)
 
     @property
     def start(self) -> float:
         """Time zero of the run on the monotonic clock; infinite until it is set."""
-        return self._start.value
+        return float(self._start.value)
 
     @start.setter
     def start(self, moment: float) -> None:
@@ -66,13 +66,13 @@ class Clock:
 
     def since(self) -> float:
         """Seconds since the start; below nought before it."""
-        return time.monotonic() - self._start.value
+        return time.monotonic() - self.start
 
     async def started(self) -> float:
         """Wait until the start is set, and give it."""
-        while math.isinf(self._start.value):
-            await asyncio.sleep(0.005)
-        return self._start.value
+        while math.isinf(self.start):
+            await asyncio.sleep(0.005)  # another process sets it, so there is no event to await
+        return self.start
 
 
 def generator(scenario: Scenario, number: int, folder: Path, clock: Clock) -> None:

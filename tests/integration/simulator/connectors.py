@@ -1,8 +1,8 @@
 """Small connectors to hold the simulator against: an honest one, and five that cheat.
 
-Run as a program: API_TOKEN, HOST, PORT and TARGET_URL come from the environment, the argument says which kind.
-None keeps anything on disk, so each forgets on SIGKILL; `honest` is therefore honest only as long as it lives,
-but for `careful`, which answers 202 only when the target has been told.
+Run as a program: API_TOKEN, HOST, PORT and TARGET_URL come from the environment, the argument says which
+kind. None keeps anything on disk, so each forgets on SIGKILL; `honest` is therefore honest only as long
+as it lives, but for `careful`, which answers 202 only when the target has been told.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Lanes:
             for body in bodies:
                 headers = {"Idempotency-Key": json.loads(body)["event_id"]}
                 while True:
-                    async with self._session.post(os.environ["TARGET_URL"], data=body, headers=headers) as answer:
+                    async with self._session.post(
+                        os.environ["TARGET_URL"], data=body, headers=headers
+                    ) as answer:
                         if answer.status == 200:
                             break
                     await asyncio.sleep(0.02)
@@ -89,4 +91,6 @@ async def application() -> web.Application:
 
 
 if __name__ == "__main__":
-    web.run_app(application(), host=os.environ["HOST"], port=int(os.environ["PORT"]), print=None, access_log=None)
+    web.run_app(
+        application(), host=os.environ["HOST"], port=int(os.environ["PORT"]), print=None, access_log=None
+    )
