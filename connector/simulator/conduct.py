@@ -194,8 +194,8 @@ class _Run:
         """Wait until so many processes have said that they are ready."""
         try:
             async with asyncio.timeout(GENERATORS_READY):
-                while self._clock.ready_count < count:
-                    await asyncio.sleep(0.01)  # other processes count
+                while self._clock.ready_count < count:  # noqa: ASYNC110  # other processes count
+                    await asyncio.sleep(0.01)
         except TimeoutError:
             raise CannotRun("the simulator's own processes did not start in time") from None
 

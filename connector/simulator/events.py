@@ -61,7 +61,7 @@ _POLICY = (
     b'"product_info":{"name":"~name~","description":"","addon_priority":0,"i_product":~product~},'
 )
 _COUNTERS = (
-    b'"full_vd_counter_info":[{"service_name":"Internet Access KB","vdp_name":"Made-up bundle","i_vd_plan":204,'
+    b'"full_vd_counter_info":[{"service_name":"Internet Access KB","vdp_name":"Made-up bundle",'
     b'"i_dest_group":2650,"i_vd_dg":%d,"remaining":"10240","i_service":106,"unit":"megabyte",'
     b'"allocated_amount":10240}],'
 )

@@ -70,8 +70,8 @@ class Clock:
 
     async def started(self) -> float:
         """Wait until the start is set, and give it."""
-        while math.isinf(self.start):
-            await asyncio.sleep(0.005)  # another process sets it, so there is no event to await
+        while math.isinf(self.start):  # noqa: ASYNC110  # another process sets it
+            await asyncio.sleep(0.005)
         return self.start
 
 
