@@ -1,1 +1,7 @@
-"""A connector for PortaOne NSPS."""
+"""A connector for PortaOne NSPS: the public API of a handler's author."""
+
+from connector.event import Event
+from connector.handlers import on
+from connector.outcome import DeadLetter, Ignored, Retry
+
+__all__ = ["DeadLetter", "Event", "Ignored", "Retry", "on"]

@@ -1,0 +1,114 @@
+"""The composition root: what the connector is made of, and the order in which it starts and stops."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from connector import handlers, log
+from connector.accept import Accept
+from connector.auth import BearerAuth
+from connector.errors import errors
+from connector.event import Schema
+from connector.handlers import Handlers
+from connector.health import Health
+from connector.journal import Journal
+from connector.journal.memory import MemoryJournal
+from connector.lanes import Lanes
+from connector.openapi import OpenApiPage
+from connector.retry import RetryPolicy
+from connector.routes import Page, add_routes
+from connector.settings import Settings
+from connector.trace import trace
+from connector.worker import Workers
+
+_log = log.get_logger()
+
+
+class Connector:
+    """The parts of one connector, wired. ``app`` is the aiohttp application that owns them while it runs."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] | None = None) -> None:
+        """Raises StartError where the handlers are at fault. ``clock`` gives seconds since the epoch."""
+        clock = clock or steady_clock()
+        self.settings = settings
+        self.handlers: Handlers = handlers.load(settings.handlers)
+        self.journal: Journal = MemoryJournal(settings.queue_size)
+        self.lanes = Lanes(self.journal, settings.queue_size, clock)
+        self.workers = Workers(
+            self.lanes,
+            self.journal,
+            self.handlers,
+            RetryPolicy(),
+            count=settings.workers,
+            timeout=60.0,
+            clock=clock,
+        )
+        self.accept = Accept(
+            Schema(settings.required_fields, settings.order_by),
+            self.journal,
+            max_body=settings.max_body_bytes,
+            body_timeout=settings.body_timeout,
+            clock=clock,
+        )
+        self.health = Health()
+        auth = BearerAuth(settings.api_token)
+        self.app = web.Application(client_max_size=settings.max_body_bytes)
+        add_routes(
+            self.app,
+            {
+                settings.event_path: Page({hdrs.METH_POST: self.accept.handle}, [auth.middleware], auth.check),
+                "/health": Page({hdrs.METH_GET: self.health.health}),
+                "/ready": Page({hdrs.METH_GET: self.health.ready}),
+                "/openapi.json": Page({hdrs.METH_GET: OpenApiPage(settings.event_path).get}),
+            },
+            outer=[trace, errors(settings.event_path)],
+        )
+        self.app.cleanup_ctx.append(self._run)
+
+    async def _run(self, _: web.Application) -> AsyncIterator[None]:
+        """Journal and lanes first, then the workers, then ready; the other way round at the end."""
+        await self.lanes.start()
+        self.workers.start()
+        if not self.journal.durable:
+            _log.warning(
+                "Accepted events are kept in memory only: nothing survives a stop",
+                action="journal.not_durable",
+            )
+        self.health.watch(lambda: "Shutting down" if self.accept.stopping else None)
+        yield
+        await self.drain()
+        await self.lanes.stop()
+        await self.journal.close()
+
+    def stop_accepting(self) -> None:
+        """Not ready, and 503 to events, from now on."""
+        self.accept.stopping = True
+
+    async def drain(self) -> None:
+        """Let running events end within DRAIN_TIMEOUT and say what is left. Does its work once."""
+        self.stop_accepting()
+        if not self.workers.started:
+            return
+        cut_off = await self.workers.drain(self.settings.drain_timeout, everything=not self.journal.durable)
+        left = self.journal.size
+        _log.log(
+            _WARNING if left and not self.journal.durable else _INFO,
+            "Drained"
+            if not left
+            else f"Drained; {left} events are left" + ("" if self.journal.durable else " and lost"),
+            action="server.drained",
+            left=left,
+            cut_off=cut_off,
+        )
+
+
+_INFO: Final = 20
+_WARNING: Final = 30
+
+
+def steady_clock() -> Callable[[], float]:
+    """Seconds since the epoch, read once and then counted monotonically: a jump of the wall clock is not seen."""
+    offset = time.time() - time.monotonic()
+    return lambda: time.monotonic() + offset

@@ -1,0 +1,467 @@
+"""The NSPS event, typed. Bytes → Event is pure; no I/O here.
+
+The documented fields are typed (NSPS connector guide and its OpenAPI description); a field nobody has
+documented is never refused and stands in ``Event.document()``. Every documented field beside ``data.event_type``
+may be missing or null. Ids may come as numbers or as numeric strings and are numbers here.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from operator import attrgetter
+from types import UnionType
+from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
+from uuid import uuid4
+
+import msgspec
+import orjson
+from msgspec import Meta
+
+from connector.errors import Detail, Invalid, NotJson
+
+MAX_NAME = 255
+"""Characters in an event id, event type or lane key; NSPS sends UUIDs and short names."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
+
+
+class ServiceFeatureAttribute(msgspec.Struct, frozen=True):
+    """An attribute of a service feature."""
+
+    name: str | None = None
+    effective_value: str | None = None
+
+
+class ServiceFeature(msgspec.Struct, frozen=True):
+    """A service feature as it is in effect for the account."""
+
+    name: str | None = None
+    effective_flag_value: str | None = None
+    attributes: list[ServiceFeatureAttribute] | None = None
+
+
+class AddOnProduct(msgspec.Struct, frozen=True):
+    """An add-on product assigned to the account."""
+
+    i_product: int | None = None
+    i_vd_plan: int | None = None
+    i_product_group: int | None = None
+    name: str | None = None
+    description: str | None = None
+    addon_priority: int | None = None
+    addon_effective_from: str | None = None
+    addon_effective_to: str | None = None
+
+
+class AccountInfo(msgspec.Struct, frozen=True):
+    """The account as PortaBilling had it when NSPS enriched the event. Has personal fields: never log it."""
+
+    i_account: int | None = None
+    i_customer: int | None = None
+    i_master_account: int | None = None
+    i_product: int | None = None
+    i_vd_plan: int | None = None
+    id: str | None = None
+    bill_status: str | None = None
+    billing_model: str | None = None
+    blocked: bool | None = None
+    status: str | None = None
+    product_name: str | None = None
+    firstname: str | None = None
+    lastname: str | None = None
+    email: str | None = None
+    phone1: str | None = None
+    zip: str | None = None
+    time_zone_name: str | None = None
+    assigned_addons: list[AddOnProduct] | None = None
+    service_features: list[ServiceFeature] | None = None
+
+
+class CardInfo(msgspec.Struct, frozen=True):
+    """A SIM card."""
+
+    i_sim_card: int | None = None
+    i_account: int | None = None
+    iccid: str | None = None
+    imsi: str | None = None
+    msisdn: str | None = None
+    status: str | None = None
+
+
+class AccessPolicyAttribute(msgspec.Struct, frozen=True):
+    """An attribute of an access policy, e.g. group ``lte.wtl``, name ``cs_profile``."""
+
+    group_name: str | None = None
+    name: str | None = None
+    value: str | None = None
+
+
+class AccessPolicyInfo(msgspec.Struct, frozen=True):
+    """An access policy of the account."""
+
+    i_access_policy: int | None = None
+    name: str | None = None
+    attributes: list[AccessPolicyAttribute] | None = None
+
+
+class ProductInfo(msgspec.Struct, frozen=True):
+    """The product of the account."""
+
+    i_product: int | None = None
+    name: str | None = None
+    description: str | None = None
+    addon_priority: int | None = None
+
+
+class CounterInfo(msgspec.Struct, frozen=True):
+    """A bundle's counter; ``remaining`` and ``allocated_amount`` are numbers or texts such as ``N/A``."""
+
+    service_name: str | None = None
+    vdp_name: str | None = None
+    i_vd_plan: int | None = None
+    i_dest_group: int | None = None
+    addon_priority: int | None = None
+    i_vd_dg: int | None = None
+    remaining: int | float | str | None = None
+    i_service: int | None = None
+    dg_name: str | None = None
+    discount_info: str | None = None
+    unit: str | None = None
+    allocated_amount: int | float | str | None = None
+
+
+class PBData(msgspec.Struct, frozen=True):
+    """What NSPS added to the event: a snapshot of PortaBilling as of ``updated_at``.
+
+    A part that did not come (or came as null) reads as one whose fields are all None, so
+    ``event.pb_data.sim_info.imsi`` never fails.
+    """
+
+    _account_info: AccountInfo | None = msgspec.field(default=None, name="account_info")
+    _sim_info: CardInfo | None = msgspec.field(default=None, name="sim_info")
+    _prev_sim_info: CardInfo | None = msgspec.field(default=None, name="prev_sim_info")
+    _access_policy_info: AccessPolicyInfo | list[AccessPolicyInfo] | None = msgspec.field(
+        default=None, name="access_policy_info"
+    )
+    _product_info: ProductInfo | None = msgspec.field(default=None, name="product_info")
+    full_vd_counter_info: list[CounterInfo] | None = None
+
+    @property
+    def account_info(self) -> AccountInfo:
+        """The account."""
+        return self._account_info or _NO_ACCOUNT
+
+    @property
+    def sim_info(self) -> CardInfo:
+        """The SIM card."""
+        return self._sim_info or _NO_CARD
+
+    @property
+    def prev_sim_info(self) -> CardInfo:
+        """The SIM card that a ``SIM/Replaced`` took away."""
+        return self._prev_sim_info or _NO_CARD
+
+    @property
+    def access_policy_info(self) -> AccessPolicyInfo:
+        """The access policy; the first where NSPS sent a list of them."""
+        policies = self.access_policies
+        return policies[0] if policies else _NO_POLICY
+
+    @property
+    def access_policies(self) -> list[AccessPolicyInfo]:
+        """All access policies, whichever of the two documented forms came."""
+        found = self._access_policy_info
+        if found is None:
+            return []
+        return found if isinstance(found, list) else [found]
+
+    @property
+    def product_info(self) -> ProductInfo:
+        """The product."""
+        return self._product_info or _NO_PRODUCT
+
+
+class ESPFEvent(msgspec.Struct, frozen=True):
+    """The PortaBilling event: its type and its variables as they were."""
+
+    event_type: Name
+    _variables: dict[str, Any] | None = msgspec.field(default=None, name="variables")
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The ESPF variables; ids may be numbers or numeric strings. Not to be changed."""
+        return self._variables if self._variables is not None else {}
+
+
+class EventBody(msgspec.Struct, frozen=True):
+    """The body of ``POST /process-event``."""
+
+    data: ESPFEvent
+    event_id: Annotated[str, Meta(max_length=MAX_NAME)] | None = None
+    _pb_data: PBData | None = msgspec.field(default=None, name="pb_data")
+    handler_id: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+    status: str | None = None
+
+    @property
+    def pb_data(self) -> PBData:
+        """The enrichment; all None where NSPS sent none."""
+        return self._pb_data or _NO_PB_DATA
+
+
+_NO_ACCOUNT, _NO_CARD, _NO_POLICY, _NO_PRODUCT = AccountInfo(), CardInfo(), AccessPolicyInfo(), ProductInfo()
+_NO_PB_DATA = PBData()
+
+_decode = msgspec.json.Decoder(EventBody, strict=False).decode
+
+
+class Event:
+    """An accepted event: what a handler is given and what the journal keeps.
+
+    ``event_id``    the id to hand to the external system as idempotency key
+    ``event_type``  e.g. ``SIM/Updated``
+    ``lane``        the subscriber's key: events of one lane run one at a time, in order
+    ``request_id``, ``unique_id``  the trace ids of the request that brought it
+    ``accepted_at`` when, in seconds since the epoch
+    ``raw``         the body as it came
+    ``seq``         its place in the order of acceptance (0 until the journal has stored it)
+    ``attempt``     which attempt this is, from 1
+    """
+
+    __slots__ = (
+        "_body",
+        "accepted_at",
+        "attempt",
+        "event_id",
+        "event_type",
+        "lane",
+        "log_ids",
+        "raw",
+        "request_id",
+        "seq",
+        "unique_id",
+    )
+
+    def __init__(
+        self,
+        event_id: str,
+        event_type: str,
+        lane: str,
+        request_id: str,
+        unique_id: str,
+        accepted_at: float,
+        raw: bytes,
+        *,
+        seq: int = 0,
+        attempt: int = 1,
+        body: EventBody | None = None,
+    ) -> None:
+        self.event_id = event_id
+        self.event_type = event_type
+        self.lane = lane
+        self.request_id = request_id
+        self.unique_id = unique_id
+        self.accepted_at = accepted_at
+        self.raw = raw
+        self.seq = seq
+        self.attempt = attempt
+        self.log_ids: bytes | None = None
+        self._body = body
+
+    def __repr__(self) -> str:
+        """Ids and type only: the body has personal fields."""
+        return f"<Event {self.event_id} {self.event_type} seq={self.seq} attempt={self.attempt}>"
+
+    @property
+    def body(self) -> EventBody:
+        """The typed body; decoded once, at acceptance or when the event comes back from the journal."""
+        if self._body is None:
+            self._body = _decode(self.raw)
+        return self._body
+
+    @property
+    def data(self) -> ESPFEvent:
+        """``data``: event type and variables."""
+        return self.body.data
+
+    @property
+    def pb_data(self) -> PBData:
+        """``pb_data``: account, SIM, product and policy data."""
+        return self.body.pb_data
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the event was made, or None where it is missing or no ISO 8601 time."""
+        return parse_time(self.body.created_at)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When NSPS took the snapshot in ``pb_data``, or None as above."""
+        return parse_time(self.body.updated_at)
+
+    def document(self) -> dict[str, Any]:
+        """The parsed body with the fields nobody modelled."""
+        try:
+            return cast("dict[str, Any]", orjson.loads(self.raw))
+        except orjson.JSONDecodeError:  # legal JSON that orjson refuses: a number too large for a double
+            return cast("dict[str, Any]", json.loads(self.raw, parse_int=float))
+
+
+def parse_time(text: object) -> datetime | None:
+    """An ISO 8601 time (or ``YYYY-MM-DD HH:MM:SS``) as an aware datetime, UTC where no offset stands; else None."""
+    if not isinstance(text, str):
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+Getter = Callable[[EventBody], Any]
+
+
+def field(path: str) -> Getter:
+    """The function that reads a dotted path such as ``pb_data.sim_info.imsi`` from a body (None where missing).
+
+    Below ``data.variables`` any name is taken. Raises ValueError where the path is no documented field, so that
+    a misspelt setting stops the start rather than refusing every event.
+    """
+    steps = path.split(".")
+    model: Any = EventBody
+    for depth, step in enumerate(steps):
+        if model is dict:
+            read_dict = attrgetter(".".join(steps[:depth]))
+            rest = steps[depth:]
+            return lambda body: _descend(read_dict(body), rest)
+        names = {msgspec_field.name: msgspec_field for msgspec_field in _fields(model)}
+        if step not in names:
+            known = ", ".join(sorted(names)) or "nothing"
+            raise ValueError(f"{path}: no field {step!r} is documented there (known: {known})")
+        model = _model(names[step].type)
+    return attrgetter(path)
+
+
+class _Field(msgspec.Struct):
+    name: str
+    type: Any
+
+
+def _fields(model: Any) -> list[_Field]:
+    if not (isinstance(model, type) and issubclass(model, msgspec.Struct)):
+        return []
+    hints = get_type_hints(model)
+    return [_Field(f.encode_name, hints[f.name]) for f in msgspec.structs.fields(model)]
+
+
+def _model(annotation: Any) -> Any:
+    """The struct or ``dict`` that a field's annotation is about, else None."""
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return next(filter(None, map(_model, get_args(annotation))), None)
+    if get_origin(annotation) is dict:
+        return dict
+    return annotation if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct) else None
+
+
+def _descend(value: Any, steps: Sequence[str]) -> Any:
+    for step in steps:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(step)
+    return value
+
+
+class Schema:
+    """What an event must have, and which subscriber it belongs to."""
+
+    def __init__(self, required: Sequence[str], order_by: Sequence[str]) -> None:
+        """Raises ValueError where a path is no documented field."""
+        self._required = [(path, field(path)) for path in required]
+        self._order_by = [(path.rpartition(".")[2], field(path)) for path in order_by]
+
+    def parse(self, raw: bytes, request_id: str, unique_id: str, accepted_at: float) -> Event:
+        """The event in ``raw``. Raises NotJson (400) or Invalid (422) with every fault that was found."""
+        try:
+            body = _decode(raw)
+            if not raw.isascii() or b"\\" in raw:
+                orjson.loads(raw)  # strict on UTF-8 and lone surrogates also in fields that nobody modelled
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, orjson.JSONDecodeError) as fault:
+            raise self._refusal(raw, fault) from None
+        for _, read in self._required:
+            value = read(body)
+            if value is None or value == "":
+                raise Invalid(details=self._missing(body))
+        event_id = body.event_id or str(uuid4())
+        event_type = body.data.event_type
+        if not event_id.isprintable():
+            raise Invalid(details=[Detail(["event_id"], "Control characters are not allowed")])
+        if not event_type.isprintable():
+            raise Invalid(details=[Detail(["data", "event_type"], "Control characters are not allowed")])
+        return Event(
+            event_id,
+            event_type,
+            self._lane(body, event_id),
+            request_id,
+            unique_id,
+            accepted_at,
+            raw,
+            body=body,
+        )
+
+    def _lane(self, body: EventBody, event_id: str) -> str:
+        for name, read in self._order_by:
+            value = read(body)
+            if type(value) is int:
+                lane = f"{name}:{value}"
+            elif isinstance(value, str) and value:
+                lane = f"{name}:{int(value) if name.startswith('i_') and value.isdecimal() else value}"
+            else:
+                continue
+            if len(lane) <= MAX_NAME:
+                return lane
+        return f"event_id:{event_id}"
+
+    def _missing(self, body: EventBody) -> list[Detail]:
+        return [Detail([*path.split(".")], _REQUIRED) for path, read in self._required if read(body) in (None, "")]
+
+    def _refusal(self, raw: bytes, fault: Exception) -> NotJson | Invalid:
+        if not raw.strip():
+            return NotJson("The body is empty; a JSON object is expected")
+        try:
+            document = orjson.loads(raw)
+        except (orjson.JSONDecodeError, RecursionError) as syntax:
+            return NotJson(f"The body is not JSON: {_printable(str(syntax))}")
+        if not isinstance(fault, msgspec.ValidationError):
+            return NotJson(f"The body is not JSON: {_printable(str(fault))}")
+        details = [_detail(str(fault))]
+        for path, _ in self._required:
+            if _descend(document, path.split(".")) in (None, "") and all(path.split(".") != d.loc for d in details):
+                details.append(Detail([*path.split(".")], _REQUIRED))
+        return Invalid(details=details)
+
+
+_FAULT = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
+_STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
+_MISSING = re.compile(r"missing required field `(?P<name>[^`]+)`")
+
+
+_REQUIRED = "Field required: it is missing, null or empty"
+
+
+def _detail(fault: str) -> Detail:
+    """msgspec's sentence, e.g. "Expected `str`, got `int` - at `$.event_id`", as loc and msg."""
+    found = _FAULT.match(fault)
+    text, path = (found["text"], found["path"] or "") if found else (fault, "")
+    loc: list[str | int] = [
+        step["name"] or (int(step["index"]) if step["index"].isdigit() else step["index"])
+        for step in _STEP.finditer(path)
+    ]
+    if missing := _MISSING.search(text):
+        return Detail([*loc, missing["name"]], _REQUIRED)
+    return Detail(loc, _printable(text))
+
+
+def _printable(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()[:200]

@@ -1,0 +1,155 @@
+"""Handlers: declared with ``@on``, found in the modules that HANDLERS names.
+
+A handler is called with one ``Event``. When it returns, the event is done (a text it returns becomes the message of
+the log line and the note in the history); ``Ignored``, ``Retry`` and ``DeadLetter`` say otherwise, and any other
+exception means: try again later.
+"""
+
+import asyncio
+import importlib
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, TypeVar
+
+from connector import event as events
+from connector.errors import StartError
+from connector.event import Event
+
+Function = TypeVar("Function", bound=Callable[[Event], Any])
+
+ANY: Final = "*"
+DEFAULT: Final = "connector.handlers.log"
+_MARK: Final = "__nsps_handler__"
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A handler as it was declared.
+
+    ``types``         the event types it takes; ``*`` takes what no other takes
+    ``require``       paths of fields without which an event of these types is refused (422)
+    ``latest_only``   never apply a snapshot older than one already applied for the subscriber
+    ``timeout``       seconds until an attempt is cut off (None: HANDLER_TIMEOUT)
+    ``max_attempts``  attempts until the event is dead (None: MAX_ATTEMPTS)
+    """
+
+    name: str
+    call: Callable[[Event], Awaitable[Any]]
+    types: tuple[str, ...]
+    require: tuple[str, ...] = ()
+    latest_only: bool = False
+    timeout: float | None = None
+    max_attempts: int | None = None
+
+
+def on(
+    *types: str,
+    require: Sequence[str] = (),
+    latest_only: bool = False,
+    timeout: float | None = None,
+    max_attempts: int | None = None,
+) -> Callable[[Function], Function]:
+    """Declare a function as the handler of these event types; see ``Handler`` for the options.
+
+    The function may be ``async`` (preferred) or not; one that is not is run in a thread. Mistakes in a declaration
+    are reported together when the connector starts.
+    """
+
+    def declare(function: Function) -> Function:
+        handler = Handler(
+            name=f"{function.__module__}.{function.__qualname__}",
+            call=function if inspect.iscoroutinefunction(function) else _in_thread(function),
+            types=types,
+            require=(require,) if isinstance(require, str) else tuple(require),
+            latest_only=latest_only,
+            timeout=timeout,
+            max_attempts=max_attempts,
+        )
+        setattr(function, _MARK, (handler, function))
+        return function
+
+    return declare
+
+
+class Handlers:
+    """The handlers of a connector, by event type."""
+
+    def __init__(self, handlers: Sequence[Handler]) -> None:
+        self.all = tuple(handlers)
+        self._by_type = {name: handler for handler in handlers for name in handler.types}
+        self._rest = self._by_type.get(ANY)
+
+    def find(self, event_type: str) -> Handler | None:
+        """Who takes events of this type; None where nobody does."""
+        return self._by_type.get(event_type, self._rest)
+
+
+def load(modules: Sequence[str]) -> Handlers:
+    """The handlers declared in these modules, the default one for an empty list.
+
+    Modules are looked for in the working directory too. Raises StartError that names every mistake.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    faults: list[str] = []
+    found: list[Handler] = []
+    for name in modules or [DEFAULT]:
+        try:
+            declared = _declared(importlib.import_module(name))
+        except Exception as fault:  # noqa: BLE001 - a module of somebody else's may raise anything
+            faults.append(f"HANDLERS: {name} cannot be imported: {type(fault).__name__}: {fault}")
+            continue
+        if not declared:
+            faults.append(f"HANDLERS: {name} declares no handler; put @on(...) from connector before a function")
+        found.extend(handler for handler, _ in declared if handler not in found)
+        for handler, function in declared:
+            faults.extend(f"HANDLERS: {handler.name}: {mistake}" for mistake in _mistakes(handler, function))
+    taken: dict[str, str] = {}
+    for handler in found:
+        for event_type in handler.types:
+            if event_type in taken:
+                faults.append(f"HANDLERS: {event_type} is taken twice: by {taken[event_type]} and by {handler.name}")
+            taken[event_type] = handler.name
+    if faults:
+        raise StartError("\n".join(faults))
+    return Handlers(found)
+
+
+def _in_thread(function: Callable[[Event], Any]) -> Callable[[Event], Awaitable[Any]]:
+    async def call(event: Event) -> Any:
+        return await asyncio.to_thread(function, event)
+
+    return call
+
+
+def _declared(module: ModuleType) -> list[tuple[Handler, Callable[..., Any]]]:
+    return [
+        vars(value)[_MARK]
+        for value in vars(module).values()
+        if inspect.isroutine(value) and _MARK in getattr(value, "__dict__", {})
+    ]
+
+
+def _mistakes(handler: Handler, function: Callable[..., Any]) -> list[str]:
+    mistakes = []
+    if not handler.types or not all(isinstance(name, str) and name for name in handler.types):
+        mistakes.append('@on needs the names of event types, such as @on("SIM/Updated"), or "*"')
+    try:
+        inspect.signature(function).bind(object())
+    except TypeError:
+        mistakes.append("it cannot be called with one event")
+    for path in handler.require:
+        try:
+            events.field(path)
+        except ValueError as fault:
+            mistakes.append(f"require: {fault}")
+    if handler.timeout is not None and handler.timeout <= 0:
+        mistakes.append("timeout must be above 0 seconds")
+    if handler.max_attempts is not None and handler.max_attempts < 1:
+        mistakes.append("max_attempts must be at least 1")
+    return mistakes

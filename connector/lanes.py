@@ -1,0 +1,264 @@
+"""One lane per subscriber over one asyncio.Queue: order within a lane, none between lanes, bounded memory.
+
+Every open event of the journal is in exactly one of four places::
+
+    ahead        not looked at yet: its seq is above the watermark
+    loaded       in memory, in a Lane: at the head (queued or running) or behind it
+    left behind  on disk, behind the loaded events of its lane (``lane.more``)
+    parked       on disk, in a lane whose head waits for its retry or for an operator
+
+    ahead ──feed──▶ loaded ──take──▶ running ──settled──▶ (gone)
+      │               ▲                 └──waiting, held──▶ parked (the whole lane leaves memory)
+      ├─lane is full─▶ left behind ──lane ran empty──▶ loaded
+      └─lane parked──▶ parked ──head due──▶ loaded
+
+Invariants:
+
+1. A lane's loaded events are its first open ones, without a gap, up to the watermark if ``more`` is false.
+2. At most one event of a lane is queued or running: the head.
+3. ``loaded`` never exceeds ``queue_size`` by more than a lane's look-ahead for each lane that is being read.
+4. Each seq passes the watermark once, so the cost of feeding does not grow with the number of lanes that wait.
+5. A parked lane costs its key in memory and nothing else.
+
+A new event is admitted the moment it is stored, when nothing is ahead and there is room; else it is met again on
+disk. Both ways go through ``_admit``.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from connector.errors import Unavailable
+from connector.event import Event
+from connector.journal import Journal
+from connector.outcome import Outcome
+
+LOOK_AHEAD: Final = 16
+"""Events of one lane that are held in memory; more would let one subscriber fill it."""
+
+READ_EVENTS: Final = 256
+"""Events read from the journal at a time: a few milliseconds of work for the loop."""
+
+READ_LANES: Final = 64
+"""Lanes read from the journal at a time."""
+
+
+class Lane:
+    """A subscriber with open events in memory, or about to be read into it."""
+
+    __slots__ = ("events", "key", "more", "newest")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.events: deque[Event] = deque()
+        self.more = False
+        self.newest = 0
+
+
+class Lanes:
+    """Feeds open events from the journal to the workers. It is the journal's listener.
+
+    ``queue_size``  events held in memory
+    ``clock``       seconds since the epoch, steady while the process runs
+    ``wakes``       whether a new event is a reason to look again at a lane whose head waits
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        queue_size: int,
+        clock: Callable[[], float],
+        wakes: Callable[[Event], bool] = lambda _: False,
+    ) -> None:
+        self._journal = journal
+        self._queue_size = queue_size
+        self._clock = clock
+        self._wakes = wakes
+        self._ready: asyncio.Queue[Lane] = asyncio.Queue()
+        self._lanes: dict[str, Lane] = {}
+        self._parked: set[str] = set()
+        self._hungry: deque[Lane] = deque()
+        self._loaded = 0
+        self._watermark = 0
+        self._last = 0
+        self._wanted = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._going = asyncio.Event()
+        self._going.set()
+        self._next_due: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._feeder: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the journal and begin to feed what is open in it. Raises StartError."""
+        self._last = await self._journal.open(self)
+        self._parked.update(await self._journal.parked_lanes())
+        self._feeder = asyncio.create_task(self._feed(), name="feeder")
+        self._wanted.set()
+
+    async def stop(self) -> None:
+        """Feed no more. What is loaded stays open in the journal."""
+        if self._timer:
+            self._timer.cancel()
+        if self._feeder:
+            self._feeder.cancel()
+            await asyncio.gather(self._feeder, return_exceptions=True)
+
+    @property
+    def loaded(self) -> int:
+        """Events in memory, running ones included."""
+        return self._loaded
+
+    @property
+    def parked(self) -> int:
+        """Lanes whose head waits for its retry or for an operator."""
+        return len(self._parked)
+
+    @property
+    def paused(self) -> bool:
+        """Whether ``take`` waits although there is work."""
+        return not self._going.is_set()
+
+    def pause(self) -> None:
+        """Hand out no event until ``resume``."""
+        self._going.clear()
+
+    def resume(self) -> None:
+        """Hand out events again."""
+        self._going.set()
+
+    async def take(self) -> Event:
+        """The head of the lane that has waited longest; its lane rests until the event is settled."""
+        lane = await self._ready.get()
+        while not self._going.is_set():
+            await self._going.wait()
+        return lane.events[0]
+
+    async def join(self) -> None:
+        """Return when no event is left that could be run now."""
+        while self._lanes or self._watermark < self._last:
+            self._empty.clear()
+            await self._empty.wait()
+
+    def stored(self, event: Event) -> None:
+        """A new event is in the journal: admit it, or leave it there to be met later."""
+        was_last, self._last = self._last, max(self._last, event.seq)
+        if event.seq <= self._watermark:
+            return  # the feeder met it on disk first
+        if self._watermark == was_last and self._loaded < self._queue_size:
+            self._watermark = event.seq
+            self._admit(event)
+        elif self._loaded < self._queue_size:
+            self._wanted.set()
+
+    def settled(self, event: Event, outcome: Outcome, kept: bool) -> None:
+        """The attempt has ended: the next event of the lane may run, or the lane parks behind its head."""
+        lane = self._lanes[event.lane]
+        lane.events.popleft()
+        self._loaded -= 1
+        if kept and not outcome.final:
+            self._park(lane, outcome.due)
+        else:
+            self._go_on(lane)
+        if self._watermark < self._last and self._loaded <= self._queue_size // 2:
+            self._wanted.set()
+        elif not self._lanes:
+            self._empty.set()
+
+    def _admit(self, event: Event) -> None:
+        key = event.lane
+        if key in self._parked:
+            if self._wakes(event):
+                self._unpark(key, event.seq)
+            return
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(key)
+            lane.events.append(event)
+            self._loaded += 1
+            self._ready.put_nowait(lane)
+        elif lane.more or len(lane.events) >= LOOK_AHEAD:
+            lane.more = True
+            lane.newest = event.seq
+        else:
+            lane.events.append(event)
+            self._loaded += 1
+
+    def _go_on(self, lane: Lane) -> None:
+        if lane.events:
+            self._ready.put_nowait(lane)
+        elif lane.more:
+            self._hungry.append(lane)
+            self._wanted.set()
+        else:
+            del self._lanes[lane.key]
+
+    def _park(self, lane: Lane, due: float | None) -> None:
+        self._loaded -= len(lane.events)
+        del self._lanes[lane.key]
+        self._parked.add(lane.key)
+        if due is not None:
+            self._wake_at(due)
+
+    def _unpark(self, key: str, newest: int = 0) -> None:
+        self._parked.remove(key)
+        lane = self._lanes[key] = Lane(key)
+        lane.more = True
+        lane.newest = newest
+        self._hungry.append(lane)
+        self._wanted.set()
+
+    def _wake_at(self, due: float) -> None:
+        if self._next_due is None or due < self._next_due:
+            self._next_due = due
+            if self._timer:
+                self._timer.cancel()
+            delay = max(0.0, due - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._wanted.set)
+
+    async def _feed(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self._read_due()
+                await self._read_lanes()
+                await self._read_ahead()
+            except Unavailable:
+                self._timer = asyncio.get_running_loop().call_later(1.0, self._wanted.set)
+            if not self._lanes:
+                self._empty.set()
+
+    async def _read_due(self) -> None:
+        if self._next_due is None and not self._parked:
+            return
+        if self._next_due is not None and self._next_due > self._clock():
+            return
+        lanes, next_due = await self._journal.claim_due(self._clock(), READ_EVENTS)
+        for key in lanes:
+            if key in self._parked:
+                self._unpark(key)
+        self._next_due = None
+        if next_due is not None:
+            self._wake_at(next_due)
+
+    async def _read_lanes(self) -> None:
+        while self._hungry:
+            lanes = [self._hungry.popleft() for _ in range(min(READ_LANES, len(self._hungry)))]
+            upto = self._watermark
+            found = await self._journal.read_lanes([lane.key for lane in lanes], upto, LOOK_AHEAD + 1)
+            for lane in lanes:
+                events = found.get(lane.key, ())
+                lane.events.extend(events[:LOOK_AHEAD])
+                lane.more = len(events) > LOOK_AHEAD or lane.newest > upto
+                self._loaded += len(lane.events)
+                self._go_on(lane)
+
+    async def _read_ahead(self) -> None:
+        while self._watermark < self._last and (room := self._queue_size - self._loaded) > 0:
+            page = await self._journal.read(self._watermark, min(READ_EVENTS, room))
+            for event in page.events:
+                self._admit(event)
+            self._watermark = page.upto
+            self._last = max(self._last, page.upto)

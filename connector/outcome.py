@@ -1,0 +1,98 @@
+"""What became of an attempt, as a frozen value. Pure: no I/O, no clock of its own."""
+
+from typing import Final, Literal
+
+import msgspec
+
+from connector.retry import RetryPolicy
+
+State = Literal["done", "ignored", "superseded", "waiting", "dead", "held"]
+
+FINAL: Final = frozenset({"done", "ignored", "superseded", "dead"})
+
+MAX_REASON: Final = 500
+"""Characters kept of a reason, note or error."""
+
+
+class Retry(Exception):
+    """Raised by a handler: try again, after ``after`` seconds if given, else by the usual backoff."""
+
+    def __init__(self, reason: str = "the handler asked for a retry", *, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class DeadLetter(Exception):  # it ends the event, which is no error of the program
+    """Raised by a handler: this event can never succeed; set it aside for an operator."""
+
+    def __init__(self, reason: str = "the handler gave the event up") -> None:
+        super().__init__(reason)
+
+
+class Ignored(Exception):  # it ends the event well
+    """Raised by a handler: there is nothing to do for this event."""
+
+    def __init__(self, reason: str = "nothing to do") -> None:
+        super().__init__(reason)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """The end of an attempt.
+
+    ``state``   done, ignored, superseded, dead: final. waiting: run again at ``due``. held: dead, and its lane with
+                it until an operator decides.
+    ``reason``  the handler's note, or why it did not go well; at most ``MAX_REASON`` characters
+    ``due``     when the next attempt is due, in seconds since the epoch (waiting only)
+    ``ms``      how long the attempt took, in milliseconds
+    """
+
+    state: State
+    reason: str = ""
+    due: float | None = None
+    ms: int = 0
+
+    @property
+    def final(self) -> bool:
+        """Whether the event has ended with this attempt."""
+        return self.state in FINAL
+
+
+def done(note: object, ms: int) -> Outcome:
+    """The outcome of a handler that returned; what it returned is the note if it is a text."""
+    return Outcome("done", note[:MAX_REASON] if isinstance(note, str) else "", ms=ms)
+
+
+def decide(
+    fault: BaseException,
+    *,
+    attempt: int,
+    age: float,
+    now: float,
+    chance: float,
+    ms: int,
+    policy: RetryPolicy,
+    max_attempts: int | None = None,
+    hold_dead: bool = False,
+) -> Outcome:
+    """The outcome of attempt number ``attempt`` that did not end well.
+
+    ``fault``  what the handler raised, TimeoutError where it was cut off
+    ``age``    seconds since acceptance, ``now`` seconds since the epoch, ``chance`` from 0 to 1 for the jitter
+    ``hold_dead``  whether a dead head holds its lane
+    """
+    match fault:
+        case Ignored():
+            return Outcome("ignored", _text(fault), ms=ms)
+        case DeadLetter():
+            return Outcome("held" if hold_dead else "dead", _text(fault), ms=ms)
+        case Retry():
+            reason, asked = _text(fault), fault.after
+        case _:
+            reason, asked = f"{type(fault).__name__}: {_text(fault)}".removesuffix(": "), None
+    if why := policy.gives_up(attempt, age, max_attempts):
+        return Outcome("held" if hold_dead else "dead", f"{why}: {reason}"[:MAX_REASON], ms=ms)
+    return Outcome("waiting", reason[:MAX_REASON], due=now + policy.delay(attempt, chance, asked), ms=ms)
+
+
+def _text(fault: BaseException) -> str:
+    return str(fault)[:MAX_REASON]

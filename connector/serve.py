@@ -1,0 +1,140 @@
+"""The process: from settings to an exit code. Signals, sockets and the order of a stop."""
+
+import asyncio
+import gc
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import aiohttp.web_response
+from aiohttp import web
+from dotenv import dotenv_values
+
+from connector import log
+from connector.app import Connector
+from connector.errors import StartError
+from connector.settings import Settings
+
+EXIT_START: Final = 2
+"""Exit code when the program could not start: a setting, a handler, the port, the journal."""
+
+KEEPALIVE_TIMEOUT: Final = 75.0
+"""Seconds an idle connection is kept; NSPS reuses connections in a burst."""
+
+LINGER: Final = 2.0
+"""Seconds that the rest of a refused body is read, so that the client sees the answer and not a reset."""
+
+ANSWER_TIMEOUT: Final = 10.0
+"""Seconds that requests under way have to get their answer at a stop."""
+
+GC_THRESHOLD: Final = 100_000
+"""Allocations between garbage collections: events make no cycles, and each pass costs (benchmarks/README.md)."""
+
+_log = log.get_logger()
+
+
+def main(environment: Mapping[str, str] | None = None) -> int:
+    """Run a connector until a signal stops it; the exit code. ``.env`` counts where the environment is silent."""
+    try:
+        if environment is None:
+            dotenv = {name: text for name, text in dotenv_values(Path.cwd() / ".env").items() if text is not None}
+            environment = dotenv | dict(os.environ)
+        settings = with_token(Settings.load(environment))
+        log.configure(settings.log_level)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(settings))
+    except StartError as fault:
+        print(*(f"cannot start: {line}" for line in str(fault).splitlines()), sep="\n", file=sys.stderr)
+        return EXIT_START
+    return 0
+
+
+def with_token(settings: Settings) -> Settings:
+    """The settings, with a token made and printed to stderr where none is set: there is no well-known default."""
+    if settings.api_token:
+        return settings
+    token = secrets.token_urlsafe(32)
+    print(
+        f"WARNING: API_TOKEN is not set. A token was made for this run only:\n  API_TOKEN={token}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return replace(settings, api_token=(token,))
+
+
+async def serve(settings: Settings) -> None:
+    """Start, announce, wait for SIGTERM or SIGINT, stop in order. Raises StartError."""
+    loop = asyncio.get_running_loop()
+    log.writer.attach(loop)
+    # aiohttp names itself and its version in the answer to a request that is no HTTP, with no other way to stop it.
+    aiohttp.web_response.SERVER_SOFTWARE = "connector"  # type: ignore[attr-defined]
+    connector = Connector(settings)
+    runner = web.AppRunner(
+        connector.app,
+        access_log=log.access_logger if settings.access_log else None,
+        logger=log.server_logger,
+        keepalive_timeout=KEEPALIVE_TIMEOUT,
+        lingering_time=LINGER,
+        shutdown_timeout=ANSWER_TIMEOUT,
+    )
+    stop = _stop_signal(loop)
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
+        try:
+            await site.start()
+        except OSError as fault:
+            raise StartError(
+                f"HOST, PORT: cannot listen on {settings.host}:{settings.port}: {fault.strerror}"
+            ) from None
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 20, 20)
+        port = runner.addresses[0][1]
+        _log.info(
+            f"Listening on {settings.host}:{port}",
+            action="server.started",
+            host=settings.host,
+            port=port,
+            path=settings.event_path,
+            journal=settings.journal_url,
+        )
+        name = await stop
+        _log.info(f"{name}: stopping", action="server.draining", signal=name)
+        connector.stop_accepting()
+        await site.stop()
+        await connector.drain()
+    finally:
+        await runner.cleanup()
+        log.writer.detach()
+    _log.info("Stopped", action="server.stopped")
+
+
+def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
+    """The name of the first SIGTERM or SIGINT; a second one ends the process at once."""
+    stop: asyncio.Future[str] = loop.create_future()
+
+    def first_or_second(number: signal.Signals) -> None:
+        if not stop.done():
+            stop.set_result(number.name)
+            return
+        _log.warning(f"Second {number.name}: ending at once", action="server.killed")
+        log.writer.detach()
+        os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, first_or_second, number)
+    return stop
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,175 @@
+"""Worker tasks: take an event from the lanes, run its handler, settle what became of it."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+from connector import log
+from connector.event import Event
+from connector.handlers import Handler, Handlers
+from connector.journal import Journal
+from connector.lanes import Lanes
+from connector.outcome import Outcome, decide, done
+from connector.retry import RetryPolicy
+
+_LINES: Final = {
+    "done": ("event.processed", "info", "Event processed"),
+    "ignored": ("event.ignored", "info", "Event ignored"),
+    "superseded": ("event.superseded", "info", "Event superseded"),
+    "waiting": ("event.retrying", "warning", "Event will be tried again"),
+    "dead": ("event.dead", "error", "Event is dead"),
+    "held": ("event.dead", "error", "Event is dead and holds its subscriber's events"),
+}
+
+
+WATCH_INTERVAL: Final = 0.05
+"""Seconds between looks for handlers that run too long; a handler is cut off that much late at most."""
+
+
+class Workers:
+    """``count`` tasks that drain the lanes.
+
+    ``timeout``  seconds until a handler is cut off, unless the handler says otherwise
+    ``clock``    seconds since the epoch
+    """
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        journal: Journal,
+        handlers: Handlers,
+        policy: RetryPolicy,
+        *,
+        count: int,
+        timeout: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._lanes = lanes
+        self._journal = journal
+        self._handlers = handlers
+        self._policy = policy
+        self._timeout = timeout
+        self._clock = clock
+        self._workers = [_Worker() for _ in range(count)]
+        self._watch: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin to take events."""
+        for number, worker in enumerate(self._workers):
+            worker.task = asyncio.create_task(self._work(worker), name=f"worker-{number}")
+        self._watch = asyncio.create_task(self._cut_off_late(), name="worker-watch")
+
+    @property
+    def started(self) -> bool:
+        """Whether events are being taken: after ``start``, until ``drain`` has ended."""
+        return self._watch is not None
+
+    @property
+    def running(self) -> int:
+        """How many events are being handled now."""
+        return sum(worker.event is not None for worker in self._workers)
+
+    async def drain(self, timeout: float, *, everything: bool) -> int:
+        """Take no new event, let the running ones end, cut off what runs after ``timeout`` seconds.
+
+        ``everything``: first handle all that could be run, within the same time. Returns how many events were cut
+        off; they stay open in the journal and the attempt does not count.
+        """
+        deadline = time.monotonic() + timeout
+        if everything:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lanes.join(), timeout)
+        self._stopping = True
+        tasks = {worker.task for worker in self._workers if worker.task is not None}
+        for worker in self._workers:
+            if worker.task is not None and worker.event is None:
+                worker.task.cancel()
+        late: set[asyncio.Task[None]] = set()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=max(0.0, deadline - time.monotonic()))
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=1.0)  # a handler that will not be cancelled does not hold up the stop
+        return len(late)
+
+    async def _work(self, worker: "_Worker") -> None:
+        while not self._stopping:
+            event = await self._lanes.take()
+            handler = self._handlers.find(event.event_type)
+            if handler is None:
+                outcome = Outcome("ignored", f"no handler takes {event.event_type}")
+            else:
+                outcome = await self._run(worker, event, handler)
+            self._journal.settle(event, outcome)
+            self._say(event, outcome)
+
+    async def _run(self, worker: "_Worker", event: Event, handler: Handler) -> Outcome:
+        started = time.monotonic()
+        fault: BaseException | None = None
+        note: object = None
+        worker.event, worker.deadline = event, started + (handler.timeout or self._timeout)
+        try:
+            note = await handler.call(event)
+        except Exception as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
+            fault = raised
+        except asyncio.CancelledError:
+            if not worker.cut_off:
+                raise
+            asyncio.current_task().uncancel()  # type: ignore[union-attr]
+            fault = TimeoutError(f"cut off after {handler.timeout or self._timeout:g} s")
+        finally:
+            worker.event, worker.cut_off = None, False
+        ms = round((time.monotonic() - started) * 1000)
+        if fault is None:
+            return done(note, ms)
+        now = self._clock()
+        return decide(
+            fault,
+            attempt=event.attempt,
+            age=now - event.accepted_at,
+            now=now,
+            chance=random.random(),  # noqa: S311 - jitter is no secret
+            ms=ms,
+            policy=self._policy,
+            max_attempts=handler.max_attempts,
+        )
+
+    async def _cut_off_late(self) -> None:
+        """One look at all workers now and then costs less than a timer for each event."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            now = time.monotonic()
+            for worker in self._workers:
+                if worker.event is not None and now >= worker.deadline and not worker.cut_off:
+                    worker.cut_off = True
+                    worker.task.cancel()  # type: ignore[union-attr]
+
+    def _say(self, event: Event, outcome: Outcome) -> None:
+        action, level, message = _LINES[outcome.state]
+        if outcome.state == "done":
+            log.event_line(action, outcome.reason or message, event)
+            return
+        more = {"reason": outcome.reason, "attempt": event.attempt, "ms": outcome.ms}
+        if outcome.due is not None:
+            more["due"] = outcome.due
+        log.event_line(action, message, event, level, more)
+
+
+class _Worker:
+    """A worker task and what it is at."""
+
+    __slots__ = ("cut_off", "deadline", "event", "task")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.event: Event | None = None
+        self.deadline = 0.0
+        self.cut_off = False
