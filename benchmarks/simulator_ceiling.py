@@ -19,7 +19,7 @@ import uvloop
 from connector.simulator.plan import Plan, steady
 from connector.simulator.records import attempts
 from connector.simulator.scenario import Scenario, endpoint
-from connector.simulator.workers import generator
+from connector.simulator.workers import Clock, generator
 
 SECONDS = 5.0
 ANSWER = (
@@ -70,7 +70,9 @@ def send(port: int, folder: Path, core: int) -> None:
         closed_seconds=SECONDS,
         patience=2,
     )
-    generator(scenario, 0, folder, time.monotonic() + 0.5)
+    clock = Clock(multiprocessing.get_context("spawn"))
+    clock.start = time.monotonic() + 0.5
+    generator(scenario, 0, folder, clock)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ STOP_WITHIN = 60.0  # seconds for an orderly stop
 LOOK = 0.02  # seconds between two tries to connect
 
 
-class ChildFailed(Exception):  # noqa: N818  # it is the child that failed; the name says so
+class ChildFailed(Exception):  # it is the child that failed; the name says so
     """The connector did not start, or ended by itself."""
 
 
@@ -29,9 +29,7 @@ class Child:
     host, port: where it will listen. log: the file that takes what it prints.
     """
 
-    def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], host: str, port: int, log: Path
-    ) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], host: str, port: int, log: Path) -> None:
         self._command = list(command)
         self._environment = {**os.environ, **environment}
         self._address = (host, port)
@@ -57,14 +55,10 @@ class Child:
             async with asyncio.timeout(READY_WITHIN):
                 while not await self._takes_connections():
                     if self._process.returncode is not None:
-                        raise ChildFailed(
-                            f"the connector ended with code {self._process.returncode}; see {self._log}"
-                        )
+                        raise ChildFailed(f"the connector ended with code {self._process.returncode}; see {self._log}")
                     await asyncio.sleep(LOOK)
         except TimeoutError:
-            raise ChildFailed(
-                f"the connector took no connection within {READY_WITHIN:g} s; see {self._log}"
-            ) from None
+            raise ChildFailed(f"the connector took no connection within {READY_WITHIN:g} s; see {self._log}") from None
         return time.monotonic()
 
     async def kill_at(self, moments: Sequence[float], pause: float) -> None:

@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
                 self.cut()
             return
         try:
-            status = int(data[9:12]) if data.startswith(b"HTTP/1.") else 0
+            status = int(data[9:12])
             complete, keep = _complete(data, end, status)
         except ValueError:
             self.cut()
@@ -129,10 +129,12 @@ class Connection(asyncio.Protocol):
 def _complete(data: bytes, end: int, status: int) -> tuple[int | None, bool | None]:
     """Find where an answer ends, as (length or None while it is incomplete, whether the connection stays).
 
-    The second is None when the answer ends with the connection. Raises ValueError for a length that is no
-    number.
+    The second is None when the answer ends with the connection. Raises ValueError for what is no HTTP/1, and
+    for a length that is no number.
     """
     head = data[:end].lower()
+    if not head.startswith(b"http/1."):
+        raise ValueError("not HTTP/1")
     keep = b"connection: close" not in head and head.startswith(b"http/1.1")
     if status < 200 or status in {204, 304}:
         return end + 4, keep

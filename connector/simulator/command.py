@@ -41,9 +41,7 @@ class Address(click.ParamType[tuple[str, int]]):
 
     name = "host:port"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         """Read it; fails with a sentence."""
         if isinstance(value, tuple):
             return value
@@ -58,9 +56,7 @@ class Seconds(click.ParamType[tuple[float, ...]]):
 
     name = "s,s,..."
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
         """Read them; fails with a sentence."""
         if isinstance(value, tuple):
             return value
@@ -89,9 +85,7 @@ class Stretches(click.ParamType[tuple[tuple[float, float], ...]]):
         for part in value.split(","):
             match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)\s*", part)
             if not match or not reached < float(match[1]) < float(match[2]):
-                self.fail(
-                    f"{value!r} is no list of stretches, one after the other, such as 10-20,35-40", param, ctx
-                )
+                self.fail(f"{value!r} is no list of stretches, one after the other, such as 10-20,35-40", param, ctx)
             reached = float(match[2])
             stretches.append((float(match[1]), reached))
         return tuple(stretches)
@@ -102,18 +96,14 @@ class Stretches(click.ParamType[tuple[tuple[float, float], ...]]):
 @click.option("--token", envvar="API_TOKEN", help="The Bearer token it wants. Also read from API_TOKEN.")
 @click.option("--seed", type=int, default=1, help="The same seed gives the same events at the same times.")
 # The load
-@click.option(
-    "--profile", default="steady", metavar="NAME|FILE", help=f"One of {', '.join(PROFILES)}, or a JSON file."
-)
+@click.option("--profile", default="steady", metavar="NAME|FILE", help=f"One of {', '.join(PROFILES)}, or a JSON file.")
 @click.option(
     "--rate",
     type=click.FloatRange(0.01, 1e6),
     default=100.0,
     help="Events per second, at the height of the profile.",
 )
-@click.option(
-    "--duration", type=click.FloatRange(0.1, 1e7), default=30.0, help="Seconds in which events leave."
-)
+@click.option("--duration", type=click.FloatRange(0.1, 1e7), default=30.0, help="Seconds in which events leave.")
 @click.option(
     "--events",
     type=click.IntRange(1, MAX_EVENTS - 2),
@@ -139,9 +129,7 @@ class Stretches(click.ParamType[tuple[tuple[float, float], ...]]):
 )
 # The subscribers
 @click.option("--subscribers", type=click.IntRange(1, LIMIT), default=100_000, help="The population.")
-@click.option(
-    "--episode", type=click.IntRange(1, 1000), default=4, help="Events in a row for one subscriber."
-)
+@click.option("--episode", type=click.IntRange(1, 1000), default=4, help="Events in a row for one subscriber.")
 @click.option(
     "--cohort", type=click.IntRange(1, 100_000), default=256, help="Subscribers whose events are interleaved."
 )
@@ -152,9 +140,7 @@ class Stretches(click.ParamType[tuple[tuple[float, float], ...]]):
     default=60.0,
     help="How much faster than life NSPS retries; 1440: a day in a minute.",
 )
-@click.option(
-    "--timeout", type=click.FloatRange(0.01, 3600), default=30.0, help="Seconds until an answer is given up."
-)
+@click.option("--timeout", type=click.FloatRange(0.01, 3600), default=30.0, help="Seconds until an answer is given up.")
 @click.option(
     "--patience",
     type=click.FloatRange(0, 1e7),
@@ -167,9 +153,7 @@ class Stretches(click.ParamType[tuple[tuple[float, float], ...]]):
 @click.option("--wrong-token", type=SHARE, help="Share of events that come with a wrong token first.")
 @click.option("--garbage", type=SHARE, help="Share of events that bring a burst of garbage along.")
 # The external system
-@click.option(
-    "--target", type=Address(), default="127.0.0.1:4010", help="Where the stand-in external system listens."
-)
+@click.option("--target", type=Address(), default="127.0.0.1:4010", help="Where the stand-in external system listens.")
 @click.option("--no-target", is_flag=True, help="The connector tells nobody: judge its answers alone.")
 @click.option(
     "--target-latency",
@@ -184,9 +168,7 @@ class Stretches(click.ParamType[tuple[tuple[float, float], ...]]):
     help="Answers per second at the most; 0: no limit.",
 )
 @click.option("--target-flaky", type=SHARE, default=0.0, help="Share of calls that it refuses.")
-@click.option(
-    "--target-down", type=Stretches(), help="Seconds of the run in which it is away, such as 10-20,35-40."
-)
+@click.option("--target-down", type=Stretches(), help="Seconds of the run in which it is away, such as 10-20,35-40.")
 @click.option(
     "--settle",
     type=click.FloatRange(0.1, 1e6),
@@ -205,20 +187,14 @@ class Stretches(click.ParamType[tuple[tuple[float, float], ...]]):
     help="Start the connector; it gets API_TOKEN, HOST, PORT and TARGET_URL.",
 )
 @click.option("--kill-at", type=Seconds(), help="Seconds of the run at which it is killed, such as 5,12.5.")
-@click.option(
-    "--kill-every", type=click.FloatRange(0.1), help="Kill it every so many seconds while events leave."
-)
-@click.option(
-    "--kill-pause", type=click.FloatRange(0), default=0.5, help="Seconds until it is started again."
-)
+@click.option("--kill-every", type=click.FloatRange(0.1), help="Kill it every so many seconds while events leave.")
+@click.option("--kill-pause", type=click.FloatRange(0), default=0.5, help="Seconds until it is started again.")
 @click.option("--connector-log", type=FILE, default="connector.log", help="What the connector prints.")
 # The report
 @click.option("--json", "json_file", type=FILE, help="Write the report for machines.")
 @click.option("--html", "html_file", type=FILE, help="Write the report as a page.")
 @click.option("--ledger", "ledger_file", type=FILE, help="Write a line of JSON for each event.")
-@click.option(
-    "--dump", type=click.IntRange(1, MAX_EVENTS - 2), help="Print so many bodies as JSON lines, and end."
-)
+@click.option("--dump", type=click.IntRange(1, MAX_EVENTS - 2), help="Print so many bodies as JSON lines, and end.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(**options: Any) -> None:
     """Be NSPS: send events to a connector, and judge what became of them.

@@ -28,11 +28,10 @@ from connector.simulator.series import Course, Series, quantiles
 from connector.simulator.target import BACKLOG, CHEERFUL, Mood
 
 LOOK = 0.25  # seconds between two looks at the records
-LINGER = 1.0  # seconds in which a repeat may still show after everything has arrived
-GENERATORS_READY = 60.0  # seconds
+ALL_READY = 60.0  # seconds
 
 
-class CannotRun(Exception):  # noqa: N818  # a sentence, as the user reads it
+class CannotRun(Exception):  # a sentence, as the user reads it
     """The run cannot be carried out: nothing is wrong with the options, but with what they name."""
 
 
@@ -43,13 +42,15 @@ class Setting:
     target: where the external system listens, None for no target. settle: seconds without a delivery
     after which the connector is taken to have finished. command: starts the connector, None when it runs
     already. kills: seconds of the run at which it is killed; pause: seconds until it is started again.
-    log: takes what the connector prints.
+    log: takes what the connector prints. linger: seconds in which a repeat may still show after everything
+    has arrived.
     """
 
     scenario: Scenario
     target: tuple[str, int] | None
     mood: Mood = CHEERFUL
     settle: float = 15.0
+    linger: float = 1.0
     command: tuple[str, ...] | None = None
     kills: tuple[float, ...] = ()
     pause: float = 0.5
@@ -105,11 +106,12 @@ class _Run:
 
     async def carry_out(self) -> None:
         """Start everyone, wait until all is sent and has arrived, stop everyone."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._stop.set)
         async with contextlib.AsyncExitStack() as stack:
-            target = await self._start_target(stack)
+            self._heed_signals(stack)
+            target = self._start_target(stack)
+            generators = self._start_generators(stack)
             await self._start_connector(stack, target)
-            generators = await self._start_generators(stack)
+            await self._set_off(len(generators) + (target is not None))
             kills = self._start_kills(stack)
             await self._until_sent(generators, kills)
             await self._until_arrived()
@@ -118,7 +120,14 @@ class _Run:
 
     # -- starting --
 
-    async def _start_target(self, stack: contextlib.AsyncExitStack) -> str | None:
+    def _heed_signals(self, stack: contextlib.AsyncExitStack) -> None:
+        """Let an interrupt end the run early, with a verdict on what there is."""
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(one, self._stop.set)
+            stack.callback(loop.remove_signal_handler, one)
+
+    def _start_target(self, stack: contextlib.AsyncExitStack) -> str | None:
         """Start the external system; give its URL."""
         if self._setting.target is None:
             return None
@@ -129,11 +138,8 @@ class _Run:
         except OSError as fault:
             raise CannotRun(f"the target cannot listen on {host}:{port}: {fault.strerror}") from fault
         with listener:
-            self._spawn(
-                stack, workers.target, self._scenario, self._setting.mood, listener, self._folder, self._clock
-            )
+            self._spawn(stack, workers.target, self._scenario, self._setting.mood, listener, self._folder, self._clock)
             port = listener.getsockname()[1]
-        await self._ready(1)
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def _start_connector(self, stack: contextlib.AsyncExitStack, target: str | None) -> None:
@@ -157,15 +163,21 @@ class _Run:
             raise CannotRun(str(fault)) from fault
         self._child = child
 
-    async def _start_generators(self, stack: contextlib.AsyncExitStack) -> list[BaseProcess]:
-        generators = [
+    def _start_generators(self, stack: contextlib.AsyncExitStack) -> list[BaseProcess]:
+        return [
             self._spawn(stack, workers.generator, self._scenario, number, self._folder, self._clock)
             for number in range(self._scenario.processes)
         ]
-        await self._ready(len(generators) + (self._setting.target is not None))
-        self._clock.start = time.monotonic() + 0.2
-        self._progress.started = self._clock.start
-        return generators
+
+    async def _set_off(self, processes: int) -> None:
+        """Set the start, when so many processes have said that they are ready."""
+        try:
+            async with asyncio.timeout(ALL_READY):
+                while self._clock.ready_count < processes:  # noqa: ASYNC110  # other processes count
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise CannotRun("the simulator's own processes did not start in time") from None
+        self._clock.start = self._progress.started = time.monotonic() + 0.2
 
     def _start_kills(self, stack: contextlib.AsyncExitStack) -> asyncio.Task[None] | None:
         if self._child is None:
@@ -175,9 +187,7 @@ class _Run:
         stack.callback(kills.cancel)
         return kills
 
-    def _spawn(
-        self, stack: contextlib.AsyncExitStack, main: Callable[..., None], *args: object
-    ) -> BaseProcess:
+    def _spawn(self, stack: contextlib.AsyncExitStack, main: Callable[..., None], *args: object) -> BaseProcess:
         process = self._context.Process(target=main, args=args, daemon=True)
         process.start()
         stack.push_async_callback(self._end, process)
@@ -189,15 +199,6 @@ class _Run:
         await asyncio.to_thread(process.join, 10)
         if process.is_alive():
             process.kill()
-
-    async def _ready(self, count: int) -> None:
-        """Wait until so many processes have said that they are ready."""
-        try:
-            async with asyncio.timeout(GENERATORS_READY):
-                while self._clock.ready_count < count:  # noqa: ASYNC110  # other processes count
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            raise CannotRun("the simulator's own processes did not start in time") from None
 
     # -- waiting --
 
@@ -237,7 +238,7 @@ class _Run:
                 seen, since = self._progress.delivered, time.monotonic()
             quiet = time.monotonic() - since
             complete = self._progress.delivered >= self._progress.accepted
-            if quiet >= (LINGER if complete else self._setting.settle):
+            if quiet >= (self._setting.linger if complete else self._setting.settle):
                 return
             await asyncio.sleep(LOOK)
 
@@ -272,9 +273,7 @@ class _Run:
                 for number in range(scenario.processes)
             ],
             kills=[
-                Kill(
-                    kill.began - start, kill.ended - start, None if kill.ready is None else kill.ready - start
-                )
+                Kill(kill.began - start, kill.ended - start, None if kill.ready is None else kill.ready - start)
                 for kill in kills
             ],
             seconds=self._ended,

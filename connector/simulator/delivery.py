@@ -215,9 +215,7 @@ class Sender:
     async def _connect(self, connection: Connection) -> None:
         endpoint = self._scenario.endpoint
         async with asyncio.timeout(self._scenario.timeout):
-            await self._loop.create_connection(
-                lambda: connection, endpoint.host, endpoint.port, ssl=self._tls
-            )
+            await self._loop.create_connection(lambda: connection, endpoint.host, endpoint.port, ssl=self._tls)
 
     async def _open_idle(self) -> None:
         connection = Connection(self._ended, self._lost)
@@ -326,9 +324,7 @@ class _Renderer:
     def __init__(self, events: Events, endpoint: Endpoint) -> None:
         self._events = events
         self._path = endpoint.path.encode()
-        self._fixed = (
-            b"Host: %b\r\nContent-Type: application/json\r\nAuthorization: Bearer " % endpoint.host_header
-        )
+        self._fixed = b"Host: %b\r\nContent-Type: application/json\r\nAuthorization: Bearer " % endpoint.host_header
         self._token = endpoint.token.encode()
         line = b"POST %b HTTP/1.1\r\n" % self._path + self._fixed
         self._right = self._start(line + self._token)
@@ -337,10 +333,7 @@ class _Renderer:
     @staticmethod
     def _start(head: bytes) -> bytes:
         # The head becomes a template of its own, so a percent sign in a token or path must be doubled.
-        return (
-            head.replace(b"%", b"%%")
-            + b"\r\nx-b3-traceid: %b\r\nx-request-id: %b\r\nContent-Length: %d\r\n\r\n"
-        )
+        return head.replace(b"%", b"%%") + b"\r\nx-b3-traceid: %b\r\nx-request-id: %b\r\nContent-Length: %d\r\n\r\n"
 
     def event(self, index: int, attempt: int, *, wrong_token: bool) -> tuple[bytes, bytes]:
         """Render the request that delivers an event, as head and body."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 from connector.simulator.draw import branch, draw
 from connector.simulator.population import Moment, Population
@@ -212,6 +213,7 @@ def _uuid(bits: int, node: int) -> bytes:
     )
 
 
+@cache
 def _filler() -> tuple[bytes, list[int]]:
     """Make a megabyte of policy attributes once, and where it may be cut."""
     parts: list[bytes] = []

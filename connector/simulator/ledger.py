@@ -273,10 +273,7 @@ class Ledger:
                 continue
             kind = "repeated_unanswered" if self._outcome[last] == UNANSWERED else "repeated"
             for kill in kills:
-                near = (
-                    kill.began - promises.kill_slack <= self._ended[last]
-                    and self._arrived[last] <= kill.ended
-                )
+                near = kill.began - promises.kill_slack <= self._ended[last] and self._arrived[last] <= kill.ended
                 if near and kill.began <= arrived:
                     kind = "repeated_around_kill"
             self._verdict.note(kind, index, arrived)

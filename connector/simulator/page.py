@@ -69,11 +69,7 @@ def write_page(outcome: Outcome, path: Path) -> None:
 def page(outcome: Outcome) -> str:
     """Render the page."""
     broken = bool(outcome.verdict.broken)
-    badge = (
-        '<span class="badge bad">promises broken</span>'
-        if broken
-        else '<span class="badge good">clean</span>'
-    )
+    badge = '<span class="badge bad">promises broken</span>' if broken else '<span class="badge good">clean</span>'
     facts = scenario_facts(outcome)
     loop = (
         f"closed loop, {facts['closed_loop_connections']} connections"
@@ -107,31 +103,23 @@ def _tiles(outcome: Outcome) -> str:
     ]
     if verdict.forwards:
         tiles.append((f"{verdict.delivered:,}", "told to the external system"))
-        tiles.append(
-            (milliseconds(forwarding["p50"]), f"from 2xx to target, p99 {milliseconds(forwarding['p99'])}")
-        )
+        tiles.append((milliseconds(forwarding["p50"]), f"from 2xx to target, p99 {milliseconds(forwarding['p99'])}"))
     tiles.append((f"{verdict.attempts - verdict.sent:,}", f"retries, {len(outcome.kills)} kills"))
-    cells = (
-        f'<div class="card tile"><b>{value}</b><span>{escape(words)}</span></div>' for value, words in tiles
-    )
+    cells = (f'<div class="card tile"><b>{value}</b><span>{escape(words)}</span></div>' for value, words in tiles)
     return f'<div class="grid tiles">{"".join(cells)}</div>'
 
 
 def _plots(outcome: Outcome) -> str:
     series = outcome.series
     bands = [Band(begin, end, "c0") for begin, end in outcome.setting.mood.down]
-    bands += [
-        Band(kill.began, kill.ended if kill.ready is None else kill.ready, "c5") for kill in outcome.kills
-    ]
+    bands += [Band(kill.began, kill.ended if kill.ready is None else kill.ready, "c5") for kill in outcome.kills]
     thousand = {name: [value * 1000 for value in values] for name, values in series.latency.items()}
     rate = [Line("offered", "c3", series.offered), Line("accepted", "c1", series.accepted)]
     backlog = [Line("at NSPS, not yet accepted", "c3", series.waiting_at_nsps, filled=True)]
     trouble = [Line("refused or unanswered", "c5", series.refused), Line("retries", "c4", series.retries)]
     if outcome.verdict.forwards:
         rate.append(Line("delivered", "c2", series.delivered))
-        backlog.append(
-            Line("in the connector, not yet delivered", "c1", series.waiting_in_connector, filled=True)
-        )
+        backlog.append(Line("in the connector, not yet delivered", "c1", series.waiting_in_connector, filled=True))
         trouble.append(Line("refused by the target", "c3", series.target_refused))
     latency = [
         *(Line("p50", "c2", thousand["p50"]), Line("p95", "c1", thousand["p95"])),
@@ -171,9 +159,7 @@ def _promises(outcome: Outcome) -> str:
         judged = verdict.forwards or kind in {"let_in", "garbage_accepted"}
         tint = "bad" if count else "good"
         rows.append((words, f'<td class="{tint}">{f"{count:,}" if judged else "not judged"}</td>'))
-    rows += [
-        (words, f"<td>{verdict.found[kind]:,}</td>") for kind, words in NOTED.items() if verdict.found[kind]
-    ]
+    rows += [(words, f"<td>{verdict.found[kind]:,}</td>") for kind, words in NOTED.items() if verdict.found[kind]]
     body = "".join(f"<tr><td>{escape(words)}</td>{cell}</tr>" for words, cell in rows)
     return f'<section class="card"><h2>Promises, and what was noted</h2><table>{body}</table></section>'
 
@@ -208,17 +194,13 @@ def _answers(outcome: Outcome) -> str:
 
 def _setting(outcome: Outcome) -> str:
     facts = scenario_facts(outcome)
-    chaos = ", ".join(
-        f"{name.replace('_', ' ')} {share:.2%}" for name, share in facts["chaos"].items() if share
-    )
+    chaos = ", ".join(f"{name.replace('_', ' ')} {share:.2%}" for name, share in facts["chaos"].items() if share)
     mood = facts["target"]
     target = [f"latency {mood['latency'] * 1000:g} ms"]
     target += [f"{mood['rate']:g}/s at the most"] if mood["rate"] else []
     target += [f"{mood['flaky']:.1%} refused"] if mood["flaky"] else []
     target += [f"down {begin:g}–{end:g} s" for begin, end in mood["down"]]
-    profile = [
-        f"{one['seconds']:.3g} s at {short(one['from'])}→{short(one['to'])}/s" for one in facts["profile"]
-    ]
+    profile = [f"{one['seconds']:.3g} s at {short(one['from'])}→{short(one['to'])}/s" for one in facts["profile"]]
     rows = [
         ("events planned", f"{facts['events']:,}"),
         ("profile", "; ".join(profile[:6]) + ("; …" if len(profile) > 6 else "")),
@@ -230,7 +212,5 @@ def _setting(outcome: Outcome) -> str:
 
 
 def _facts(title: str, rows: Iterable[tuple[str, str]]) -> str:
-    body = "".join(
-        f'<tr><td class="name">{escape(name)}</td><td>{escape(value)}</td></tr>' for name, value in rows
-    )
+    body = "".join(f'<tr><td class="name">{escape(name)}</td><td>{escape(value)}</td></tr>' for name, value in rows)
     return f'<section class="card"><h2>{title}</h2><table>{body}</table></section>'

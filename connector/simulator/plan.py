@@ -50,9 +50,7 @@ class Plan:
         if not self.segments or self._held < 1:
             raise ValueError("the profile holds not a single event")
         if self.limit is not None and self.limit > self._held and self.segments[-1].end <= 0:
-            raise ValueError(
-                f"the profile ends at rate 0 after {self._held} events, before {self.limit} have left"
-            )
+            raise ValueError(f"the profile ends at rate 0 after {self._held} events, before {self.limit} have left")
 
     @property
     def _held(self) -> int:

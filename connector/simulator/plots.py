@@ -32,9 +32,7 @@ class Band:
     colour: str
 
 
-def chart(
-    times: Sequence[float], lines: Sequence[Line], bands: Sequence[Band], unit: str, *, log: bool = False
-) -> str:
+def chart(times: Sequence[float], lines: Sequence[Line], bands: Sequence[Band], unit: str, *, log: bool = False) -> str:
     """Draw curves over the seconds of the run. unit: of the values. log: for values over several decades."""
     end = _nice_end(times)
     low, high = _limits(lines, log)

@@ -83,6 +83,7 @@ class Show:
         self._console = console
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._next_line = 0.0
+        self._stage = ""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal and not self._quiet:
@@ -98,8 +99,8 @@ class Show:
             return
         if self._console.is_terminal:
             self._live.update(self._table(progress), refresh=True)
-        elif time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + PLAIN_EVERY
+        elif time.monotonic() >= self._next_line or progress.stage != self._stage:
+            self._next_line, self._stage = time.monotonic() + PLAIN_EVERY, progress.stage
             self._console.print(self._line(progress), highlight=False, soft_wrap=True)
 
     def _line(self, progress: Progress) -> str:

@@ -69,9 +69,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
             "deliveries": verdict.deliveries,
             "deliveries_refused_by_target": verdict.deliveries_refused,
         },
-        "answers": {
-            STATUS_NAMES.get(status, str(status)): count for status, count in sorted(verdict.answers.items())
-        },
+        "answers": {STATUS_NAMES.get(status, str(status)): count for status, count in sorted(verdict.answers.items())},
         "rates": rates(outcome),
         "seconds": {name: _without_nan(values) for name, values in outcome.spans.items()},
         "generator": {
@@ -81,9 +79,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
                 for one in outcome.efforts
             ],
         },
-        "kills": [
-            {"at": kill.began, "gone": kill.ended, "ready_again": kill.ready} for kill in outcome.kills
-        ],
+        "kills": [{"at": kill.began, "gone": kill.ended, "ready_again": kill.ready} for kill in outcome.kills],
         "connector_exit_code": outcome.exit_code,
         "duration": outcome.seconds,
         "scenario": scenario_facts(outcome),
@@ -105,8 +101,7 @@ def scenario_facts(outcome: Outcome) -> dict[str, Any]:
         "subscribers": scenario.subscribers,
         "flavour": scenario.flavour,
         "profile": [
-            {"seconds": segment.seconds, "from": segment.start, "to": segment.end}
-            for segment in scenario.plan.segments
+            {"seconds": segment.seconds, "from": segment.start, "to": segment.end} for segment in scenario.plan.segments
         ],
         "closed_loop_connections": scenario.closed,
         "time_scale": scenario.time_scale,
@@ -153,8 +148,7 @@ def _series(series: Series) -> dict[str, Any]:
         "waiting_at_nsps": series.waiting_at_nsps,
         "waiting_in_connector": series.waiting_in_connector,
         "latency": {
-            name: [None if math.isnan(value) else value for value in values]
-            for name, values in series.latency.items()
+            name: [None if math.isnan(value) else value for value in values] for name, values in series.latency.items()
         },
     }
 
@@ -215,9 +209,7 @@ def print_summary(outcome: Outcome, console: Console) -> None:
             console.print(f"  noted   {found[kind]:>9,}  {words}", soft_wrap=True, highlight=False)
     for kind, words in BROKEN.items():
         if found[kind]:
-            console.print(
-                f"  [bold red]BROKEN[/]  {found[kind]:>9,}  {words}", soft_wrap=True, highlight=False
-            )
+            console.print(f"  [bold red]BROKEN[/]  {found[kind]:>9,}  {words}", soft_wrap=True, highlight=False)
     _print_verdict(outcome, console)
 
 

@@ -83,9 +83,7 @@ class Scenario:
 
     def population(self) -> Population:
         """Make the subscribers. Raises ValueError when a number is out of its range."""
-        return Population(
-            self.seed, self.subscribers, episode=self.episode, cohort=self.cohort, flavour=self.flavour
-        )
+        return Population(self.seed, self.subscribers, episode=self.episode, cohort=self.cohort, flavour=self.flavour)
 
     @property
     def longest(self) -> float:

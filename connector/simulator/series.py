@@ -70,7 +70,7 @@ class Course:
     def __init__(self, start: float, seconds: float) -> None:
         self._start = start
         self._width = next((width for width in WIDTHS if seconds / width <= BINS), WIDTHS[-1])
-        self._bins = max(1, min(4 * BINS, math.ceil(seconds / self._width + 1e-9)))
+        self._bins = max(1, min(4 * BINS, math.ceil(seconds / self._width - 1e-9)))
         self.spans = Spans()
         names = ("offered", "accepted", "delivered", "refused", "retries", "target_refused")
         self._counts = {name: [0] * self._bins for name in names}
@@ -129,8 +129,7 @@ class Course:
             waiting_at_nsps=self._waiting("offered", "accepted"),
             waiting_in_connector=self._waiting("accepted", "delivered"),
             latency={
-                name: [quantile(values, QUANTILES[name]) for values in ordered]
-                for name in ("p50", "p95", "p99", "max")
+                name: [quantile(values, QUANTILES[name]) for values in ordered] for name in ("p50", "p95", "p99", "max")
             },
         )
 

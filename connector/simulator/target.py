@@ -51,9 +51,7 @@ class Target:
     since: gives the seconds since the start of the run, below nought before it.
     """
 
-    def __init__(
-        self, seed: int, mood: Mood, events: Events, writer: Writer, since: Callable[[], float]
-    ) -> None:
+    def __init__(self, seed: int, mood: Mood, events: Events, writer: Writer, since: Callable[[], float]) -> None:
         self._mood = mood
         self._events = events
         self._writer = writer
@@ -166,16 +164,20 @@ class _Call(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._target.connections.discard(self)
+        self._note_unanswered()
+
+    def hang_up(self) -> None:
+        """Break off, with or without an answer under way."""
+        self._note_unanswered()
+        self._transport.abort()
+
+    def _note_unanswered(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if self._open is not None:
             arrived, index, outcome, mangled = self._open
             self._open = None
             self._target.note(arrived, index, UNANSWERED if outcome == APPLIED else outcome, mangled)
-
-    def hang_up(self) -> None:
-        """Break off, with or without an answer under way."""
-        self._transport.abort()
 
     def _read(self) -> None:
         """Take the next whole request out of the buffer, if there is one."""

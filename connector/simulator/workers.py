@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import math
+import os
 import resource
 import signal
 import socket
@@ -96,11 +97,8 @@ async def _generate(scenario: Scenario, number: int, folder: Path, clock: Clock)
     writer = Writer(folder / f"attempts-{number}", ATTEMPT)
     mine = shares(scenario.plan.events, scenario.processes)[number]
     sender = Sender(scenario, mine, writer)
-    running = asyncio.ensure_future(_send(sender, clock))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     try:
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        await _until_stopped(_send(sender, clock))
     finally:
         writer.close()
         (folder / f"effort-{number}").write_bytes(msgspec.json.encode(sender.effort))
@@ -114,11 +112,22 @@ async def _send(sender: Sender, clock: Clock) -> None:
 async def _serve(scenario: Scenario, mood: Mood, listener: socket.socket, folder: Path, clock: Clock) -> None:
     writer = Writer(folder / "deliveries", DELIVERY)
     events = Events(scenario.seed, scenario.population())
-    serving = asyncio.ensure_future(Target(scenario.seed, mood, events, writer, clock.since).serve(listener))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
+    target = Target(scenario.seed, mood, events, writer, clock.since)
     clock.ready()
+    await _until_stopped(target.serve(listener))
+
+
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Work until it is done, SIGTERM says to stop, or the conductor is gone."""
+    task = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    conductor = os.getppid()
+    while not task.done():
+        await asyncio.wait([task], timeout=1)
+        if os.getppid() != conductor:
+            task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await serving
+        await task
 
 
 def _run_loop(main: Coroutine[Any, Any, None]) -> None:

@@ -1,8 +1,8 @@
-"""Small connectors to hold the simulator against: an honest one, and five that cheat.
+"""Small connectors to hold the simulator against: some honest, most of them not.
 
-Run as a program: API_TOKEN, HOST, PORT and TARGET_URL come from the environment, the argument says which
-kind. None keeps anything on disk, so each forgets on SIGKILL; `honest` is therefore honest only as long
-as it lives, but for `careful`, which answers 202 only when the target has been told.
+Run as a program: API_TOKEN, HOST, PORT and TARGET_URL come from the environment, the argument says which kind.
+None keeps anything on disk, so each forgets on SIGKILL; `careful` alone loses nothing by it, for it answers 202
+only when the target has been told.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import os
 import sys
 from collections import defaultdict
 
-from aiohttp import ClientSession, web
+from aiohttp import ClientError, ClientSession, web
 
+KINDS = ("honest", "careful", "dropper", "repeater", "swapper", "gullible", "forgetful", "mortal")
 KIND = sys.argv[1] if len(sys.argv) > 1 else "honest"
-LAG = 1.0 if KIND == "forgetful" else 0.0  # seconds that an accepted event waits in memory
+LAG = 0.3 if KIND == "forgetful" else 0.0  # seconds that an accepted event waits in memory
 
 
 class Lanes:
@@ -38,6 +39,8 @@ class Lanes:
             return None
         self._seen.add(event_id)
         self._count += 1
+        if KIND == "mortal" and self._count == 50:
+            os._exit(7)
         if KIND == "dropper" and self._count % 100 == 0:
             return None
         bodies = [body]
@@ -59,13 +62,15 @@ class Lanes:
             await asyncio.sleep(LAG)
             for body in bodies:
                 headers = {"Idempotency-Key": json.loads(body)["event_id"]}
-                while True:
-                    async with self._session.post(
-                        os.environ["TARGET_URL"], data=body, headers=headers
-                    ) as answer:
-                        if answer.status == 200:
-                            break
+                while not await self._post(body, headers):  # noqa: ASYNC110  # it is a retry, not a wait
                     await asyncio.sleep(0.02)
+
+    async def _post(self, body: bytes, headers: dict[str, str]) -> bool:
+        try:
+            async with self._session.post(os.environ["TARGET_URL"], data=body, headers=headers) as answer:
+                return answer.status == 200
+        except ClientError:
+            return False
 
 
 async def application() -> web.Application:
@@ -91,6 +96,6 @@ async def application() -> web.Application:
 
 
 if __name__ == "__main__":
-    web.run_app(
-        application(), host=os.environ["HOST"], port=int(os.environ["PORT"]), print=None, access_log=None
-    )
+    if KIND not in KINDS:
+        sys.exit(f"no such kind: {KIND}")
+    web.run_app(application(), host=os.environ["HOST"], port=int(os.environ["PORT"]), print=None, access_log=None)

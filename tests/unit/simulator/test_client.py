@@ -88,7 +88,9 @@ def test_nonsense_breaks_the_connection_off(answer: bytes) -> None:
     assert talk.ends == [(NO_ANSWER, False)]
 
 
-@pytest.mark.parametrize("partial", [b"", b"HTTP/1.1 202 Acc", b"HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\n\r\nhel"])
+@pytest.mark.parametrize(
+    "partial", [b"", b"HTTP/1.1 202 Acc", b"HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\n\r\nhel"]
+)
 def test_a_lost_connection_is_no_answer(partial: bytes) -> None:
     talk = Talk()
     if partial:

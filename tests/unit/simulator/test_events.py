@@ -6,6 +6,7 @@ import re
 import statistics
 import uuid
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -28,16 +29,16 @@ def documents() -> list[dict[str, Any]]:
 
 
 def test_the_same_seed_gives_the_same_bytes_in_any_order() -> None:
-    forward = [events_of(5).body(index) for index in range(300)]
-    other = events_of(5)
-    backward = [other.body(index) for index in reversed(range(300))]
+    first, second = events_of(5), events_of(5)
+    forward = [first.body(index) for index in range(300)]
+    backward = [second.body(index) for index in reversed(range(300))]
     assert forward == backward[::-1]
 
 
 def test_another_seed_gives_other_events() -> None:
-    assert not {events_of(5).event_id(index) for index in range(300)} & {
-        events_of(6).event_id(index) for index in range(300)
-    }
+    first, second = events_of(5), events_of(6)
+    ids = {first.event_id(index) for index in range(300)}
+    assert not ids & {second.event_id(index) for index in range(300)}
 
 
 def test_bodies_satisfy_the_protocol(documents: list[dict[str, Any]]) -> None:
@@ -58,7 +59,7 @@ def test_no_two_events_share_an_id(documents: list[dict[str, Any]]) -> None:
 
 def test_a_later_event_is_always_the_newer_state(documents: list[dict[str, Any]]) -> None:
     moments = [datetime.fromisoformat(document["updated_at"]) for document in documents]
-    assert all(earlier < later for earlier, later in zip(moments, moments[1:], strict=False))
+    assert all(earlier < later for earlier, later in pairwise(moments))
 
 
 def test_a_body_is_of_one_account_throughout(documents: list[dict[str, Any]]) -> None:
