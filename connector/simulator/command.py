@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -19,8 +18,9 @@ from rich.console import Console
 from connector.simulator import plan as plans
 from connector.simulator.chaos import MIXED, Chaos
 from connector.simulator.conduct import CannotRun, Setting, conduct
-from connector.simulator.events import MAX_EVENTS, Events
+from connector.simulator.events import Events
 from connector.simulator.ledger import Promises
+from connector.simulator.options import Address, Seconds, Stretches
 from connector.simulator.page import write_page
 from connector.simulator.plan import Plan, Segment
 from connector.simulator.population import BILL_RUN, LIFE, LIMIT, Population
@@ -30,65 +30,11 @@ from connector.simulator.scenario import Scenario, endpoint
 from connector.simulator.target import Mood
 
 PER_PROCESS = 15_000.0  # events per second that one generator surely keeps up
+MOST_EVENTS = 50_000_000  # of one run: the ledger takes some 40 bytes of memory for each
 CLOSED_LIMIT = 60_000  # events per second that no generator process exceeds: bounds the plan of a closed loop
 PROFILES = ("steady", "ramp", "burst", "bill-run")
 SHARE = click.FloatRange(0, 1)
 FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
-
-
-class Address(click.ParamType[tuple[str, int]]):
-    """HOST:PORT."""
-
-    name = "host:port"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        """Read it; fails with a sentence."""
-        if isinstance(value, tuple):
-            return value
-        match = re.fullmatch(r"(?:\[(.+)\]|([^:\[\]]+)):(\d{1,5})", value)
-        if not match or int(match[3]) > 0xFFFF:
-            self.fail(f"{value!r} is not HOST:PORT", param, ctx)
-        return match[1] or match[2], int(match[3])
-
-
-class Seconds(click.ParamType[tuple[float, ...]]):
-    """Moments, separated by commas."""
-
-    name = "s,s,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        """Read them; fails with a sentence."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            moments = tuple(float(part) for part in value.split(","))
-        except ValueError:
-            moments = (math.nan,)
-        if not all(0 <= moment < math.inf for moment in moments):
-            self.fail(f"{value!r} is no list of seconds such as 5,12.5", param, ctx)
-        return moments
-
-
-class Stretches(click.ParamType[tuple[tuple[float, float], ...]]):
-    """Stretches of time, as FROM-TO, separated by commas."""
-
-    name = "s-s,..."
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[tuple[float, float], ...]:
-        """Read them; fails with a sentence."""
-        if isinstance(value, tuple):
-            return value
-        stretches = []
-        reached = -1.0
-        for part in value.split(","):
-            match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)\s*", part)
-            if not match or not reached < float(match[1]) < float(match[2]):
-                self.fail(f"{value!r} is no list of stretches, one after the other, such as 10-20,35-40", param, ctx)
-            reached = float(match[2])
-            stretches.append((float(match[1]), reached))
-        return tuple(stretches)
 
 
 @click.command(name="simulate", context_settings={"show_default": True, "max_content_width": 110})
@@ -106,7 +52,7 @@ class Stretches(click.ParamType[tuple[tuple[float, float], ...]]):
 @click.option("--duration", type=click.FloatRange(0.1, 1e7), default=30.0, help="Seconds in which events leave.")
 @click.option(
     "--events",
-    type=click.IntRange(1, MAX_EVENTS - 2),
+    type=click.IntRange(1, MOST_EVENTS),
     help="How many events, instead of a duration.  [default for bill-run: 10000]",
 )
 @click.option(
@@ -194,7 +140,7 @@ class Stretches(click.ParamType[tuple[tuple[float, float], ...]]):
 @click.option("--json", "json_file", type=FILE, help="Write the report for machines.")
 @click.option("--html", "html_file", type=FILE, help="Write the report as a page.")
 @click.option("--ledger", "ledger_file", type=FILE, help="Write a line of JSON for each event.")
-@click.option("--dump", type=click.IntRange(1, MAX_EVENTS - 2), help="Print so many bodies as JSON lines, and end.")
+@click.option("--dump", type=click.IntRange(1, MOST_EVENTS), help="Print so many bodies as JSON lines, and end.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(**options: Any) -> None:
     """Be NSPS: send events to a connector, and judge what became of them.
@@ -206,6 +152,9 @@ def command(**options: Any) -> None:
         _dump(options, flavour)
         return
     setting = _setting(options, flavour)
+    for name in ("json_file", "html_file", "ledger_file", "connector_log"):
+        if options[name] is not None and not options[name].absolute().parent.is_dir():
+            raise click.UsageError(f"there is no folder {options[name].parent} for {options[name].name}")
     console = Console(stderr=False)
     try:
         with Show(console, setting.scenario.plan.events, quiet=options["quiet"]) as show:
@@ -292,11 +241,13 @@ def _scenario(options: dict[str, Any], flavour: str) -> Scenario:
     if closed:
         processes = processes or 1
         limit = options["events"] or int(CLOSED_LIMIT * options["duration"] * processes)
-        plan = Plan(plans.steady(CLOSED_LIMIT, 1), min(limit, MAX_EVENTS - 2))
+        plan = Plan(plans.steady(CLOSED_LIMIT, 1), min(limit, MOST_EVENTS))
     else:
         segments = _segments(options)
         fitting = options["profile"] == "bill-run" or not options["events"]
         plan = Plan(segments, None if fitting else options["events"])
+        if plan.events > MOST_EVENTS:
+            raise ValueError(f"the profile holds {plan.events:,} events; {MOST_EVENTS:,} is the most for one run")
         processes = processes or min(math.ceil(plan.peak / PER_PROCESS), os.cpu_count() or 1)
     shares = {name: options[name] for name in ("cut", "slow", "garbage")} | {"token": options["wrong_token"]}
     base = MIXED if options["chaos"] else Chaos()

@@ -15,13 +15,14 @@ import ssl
 import time
 from dataclasses import dataclass
 
-from connector.simulator.chaos import GARBAGE_BURST, Fate, Trouble, garbage
+from connector.simulator.chaos import GARBAGE_BURST, Fate, Trouble
 from connector.simulator.client import Connection
 from connector.simulator.draw import chance
 from connector.simulator.events import Events
 from connector.simulator.records import NO_ANSWER, NO_EVENT, NOT_SENT, Writer
+from connector.simulator.render import Renderer
 from connector.simulator.retry import Schedule
-from connector.simulator.scenario import Endpoint, Scenario
+from connector.simulator.scenario import Scenario
 
 BURST = 64  # requests written before the event loop may read answers again
 SWEEP = 0.25  # seconds between two looks for requests whose time ran out, and flushes of the records
@@ -64,7 +65,7 @@ class Sender:
         self._due = scenario.plan.due()
         self._schedule = Schedule(scenario.seed, scenario.time_scale)
         self._fate = Fate(scenario.seed, scenario.chaos) if scenario.chaos.any else None
-        self._render = _Renderer(self._events, scenario.endpoint)
+        self._render = Renderer(self._events, scenario.endpoint)
         self._next = 0  # how many of mine have left
         self._next_due = 0.0
         self._retries: list[int] = []
@@ -316,30 +317,3 @@ class Sender:
             *(connection.due, connection.sent, self._clock(), connection.index, NO_ANSWER),
             *(min(connection.attempt, MOST_ATTEMPTS), connection.trouble),
         )
-
-
-class _Renderer:
-    """Makes the bytes of a request."""
-
-    def __init__(self, events: Events, endpoint: Endpoint) -> None:
-        self._events = events
-        self._path = endpoint.path.encode()
-        self._fixed = b"Host: %b\r\nContent-Type: application/json\r\nAuthorization: Bearer " % endpoint.host_header
-        self._token = endpoint.token.encode()
-        line = b"POST %b HTTP/1.1\r\n" % self._path + self._fixed
-        self._right = self._start(line + self._token)
-        self._wrong = self._start(line + self._token + b"-wrong")
-
-    @staticmethod
-    def _start(head: bytes) -> bytes:
-        # The head becomes a template of its own, so a percent sign in a token or path must be doubled.
-        return head.replace(b"%", b"%%") + b"\r\nx-b3-traceid: %b\r\nx-request-id: %b\r\nContent-Length: %d\r\n\r\n"
-
-    def event(self, index: int, attempt: int, *, wrong_token: bool) -> tuple[bytes, bytes]:
-        """Render the request that delivers an event, as head and body."""
-        body, trace, request = self._events.request(index, attempt)
-        return (self._wrong if wrong_token else self._right) % (trace, request, len(body)), body
-
-    def garbage(self, number: int) -> bytes:
-        """Render a request that is none."""
-        return garbage(number, self._path, self._fixed + self._token + b"\r\n")

@@ -31,7 +31,10 @@ def generator_words(outcome: Outcome) -> str:
     share = max((effort.cpu / effort.wall for effort in outcome.efforts if effort.wall), default=0.0)
     late = sum(effort.late for effort in outcome.efforts)
     sent = max(1, sum(effort.sent for effort in outcome.efforts))
+    starved = sum(effort.starved for effort in outcome.efforts) / sent
     figures = f"{share:.0%} of a core, {late / sent:.1%} of events late by its own fault"
+    if starved > 0.01:
+        figures += f", {starved:.0%} late since all --connections waited for an answer"
     if outcome.generator_limited:
         return f"The generator itself was the limit ({figures}): use more --processes, or more cores."
     return f"The generator was not the limit ({figures})."

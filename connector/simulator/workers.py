@@ -10,7 +10,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 import time
 from collections.abc import Coroutine
 from multiprocessing.context import SpawnContext
@@ -26,10 +25,10 @@ from connector.simulator.records import ATTEMPT, DELIVERY, Writer
 from connector.simulator.scenario import Scenario
 from connector.simulator.target import Mood, Target
 
-if sys.platform == "win32":
-    from asyncio import run as _run
-else:
+try:
     from uvloop import run as _run
+except ImportError:  # there is none for PyPy
+    from asyncio import run as _run  # type: ignore[assignment]  # it takes fewer arguments, and gets none
 
 
 # Nothing here is cyclic but the connections, and a sweep per 700 objects would cost a twentieth of the rate.

@@ -36,6 +36,8 @@ RUN = ["--url", "http://127.0.0.1:9", "--token", "made-up"]
         ([*RUN, "--time-scale", "0"], "--time-scale"),
         ([*RUN, "--connector", "python 'run.py"], "No closing quotation"),
         ([*RUN, "--events", "10", "--duration", "x"], "--duration"),
+        ([*RUN, "--rate", "1000000", "--duration", "10000000"], "the most for one run"),
+        ([*RUN, "--html", "/absent/report.html"], "no folder /absent"),
     ],
 )
 def test_bad_options_are_explained_with_exit_code_2(options: list[str], words: str) -> None:
