@@ -231,11 +231,13 @@ class _Run:
         """Wait until the target has seen all that was accepted, or nothing more comes."""
         if self._setting.target is None:
             return
-        seen, since = -1, time.monotonic()
+        # Silence means nothing before the last outage and the last kill are over.
+        last = max([end for _, end in self._setting.mood.down] + list(self._setting.kills), default=0.0)
+        seen, since = -1, max(time.monotonic(), self._clock.start + last)
         while not self._stop.is_set():
             self._show("waiting for the connector to finish")
             if self._progress.delivered > seen:
-                seen, since = self._progress.delivered, time.monotonic()
+                seen, since = self._progress.delivered, max(since, time.monotonic())
             quiet = time.monotonic() - since
             complete = self._progress.delivered >= self._progress.accepted
             if quiet >= (self._setting.linger if complete else self._setting.settle):

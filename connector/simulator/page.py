@@ -38,6 +38,7 @@ header p{flex-basis:100%;margin:0;color:var(--dim);overflow-wrap:anywhere}
 .grid{display:grid;gap:14px;margin-top:14px}.tiles{grid-template-columns:repeat(auto-fit,minmax(160px,1fr))}
 .plots{grid-template-columns:repeat(auto-fit,minmax(min(100%,500px),1fr))}
 .card{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:14px 16px;min-width:0}
+.stack{display:grid;gap:14px;align-content:start;min-width:0}
 .tile b{display:block;font-size:23px;line-height:1.25;font-variant-numeric:tabular-nums}
 .tile span,.note{color:var(--dim);font-size:13px}
 svg{width:100%;height:auto;display:block}svg .rule{stroke:var(--rule)}.tick{fill:var(--dim);font-size:11px}
@@ -81,14 +82,14 @@ def page(outcome: Outcome) -> str:
         f"{outcome.seconds:,.0f} s · time scale {facts['time_scale']:g}"
     )
     title = f"NSPS simulator: {'broken' if broken else 'clean'}"
-    tables = (_promises(outcome), _times(outcome), _answers(outcome), _setting(outcome))
+    left, right = _promises(outcome) + _answers(outcome), _times(outcome) + _setting(outcome)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>{title}</title><style>{STYLE}</style></head><body><main>"
         f"<header><h1>NSPS simulator</h1>{badge}<p>{escape(about)}</p></header>"
         f"{_tiles(outcome)}{_plots(outcome)}"
-        f'<div class="grid plots">{"".join(tables)}</div>'
+        f'<div class="grid plots"><div class="stack">{left}</div><div class="stack">{right}</div></div>'
         "</main></body></html>\n"
     )
 

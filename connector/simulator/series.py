@@ -7,8 +7,9 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from connector.simulator.chaos import Trouble
 from connector.simulator.ledger import Entry
-from connector.simulator.records import REFUSED, Attempt, Delivery
+from connector.simulator.records import NO_EVENT, REFUSED, Attempt, Delivery
 
 BINS = 240  # stretches in a curve, at the most
 WIDTHS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -81,9 +82,11 @@ class Course:
         self._counts[name][min(max(at, 0), self._bins - 1)] += 1
 
     def add_attempts(self, attempts: Iterable[Attempt]) -> None:
-        """Add requests and answers."""
+        """Add requests and answers, but for garbage; a slow upload has no latency, since the pauses are its own."""
         for attempt in attempts:
-            if attempt.status >= 100:
+            if attempt.event == NO_EVENT:
+                continue
+            if attempt.status >= 100 and attempt.trouble != Trouble.SLOW:
                 latency = attempt.ended - attempt.due
                 self.spans.answer.append(latency)
                 at = int((attempt.ended - self._start) / self._width)

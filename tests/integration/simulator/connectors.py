@@ -27,17 +27,18 @@ class Lanes:
         self._session = session
         self._locks: defaultdict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._held: dict[object, bytes] = {}
-        self._seen: set[str] = set()
+        self._seen: dict[str, asyncio.Task[None] | None] = {}
         self._count = 0
-        self.tasks: set[asyncio.Task[None]] = set()
 
     def take(self, body: bytes) -> asyncio.Task[None] | None:
-        """Take an event that was accepted; each only once."""
+        """Take an event, each only once; give the task that tells the target, new or under way."""
         document = json.loads(body)
         event_id, account = document["event_id"], document["data"]["variables"]["i_account"]
-        if event_id in self._seen:
-            return None
-        self._seen.add(event_id)
+        if event_id not in self._seen:
+            self._seen[event_id] = self._take_new(body, account)
+        return self._seen[event_id]
+
+    def _take_new(self, body: bytes, account: object) -> asyncio.Task[None] | None:
         self._count += 1
         if KIND == "mortal" and self._count == 50:
             os._exit(7)
@@ -52,10 +53,7 @@ class Lanes:
                 self._held[account] = body
                 return None
             bodies += [held] if held is not None else []
-        task = asyncio.create_task(self._forward(account, bodies))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-        return task
+        return asyncio.create_task(self._forward(account, bodies))
 
     async def _forward(self, account: object, bodies: list[bytes]) -> None:
         async with self._locks[account]:
@@ -86,7 +84,7 @@ async def application() -> web.Application:
         except (ValueError, KeyError, TypeError):
             return web.json_response({"message": "no event"}, status=202 if KIND == "gullible" else 422)
         if KIND == "careful" and task is not None:
-            await task
+            await asyncio.shield(task)
         return web.json_response({"message": "Event accepted for processing"}, status=202)
 
     app = web.Application(client_max_size=2 << 20)

@@ -7,8 +7,9 @@ from array import array
 
 import pytest
 
+from connector.simulator.chaos import Trouble
 from connector.simulator.ledger import Ledger
-from connector.simulator.records import APPLIED, REFUSED, Attempt, Delivery
+from connector.simulator.records import APPLIED, NO_EVENT, REFUSED, Attempt, Delivery
 from connector.simulator.series import BINS, Course, quantile, quantiles
 
 
@@ -58,6 +59,19 @@ def test_latency_counts_from_the_planned_time_not_from_the_sending() -> None:
     course = Course(0.0, 10.0)
     course.add_attempts([Attempt(1.0, 5.0, 6.0, 0, 202, 1, 0)])
     assert quantiles(course.spans.answer)["p50"] == pytest.approx(5.0)
+
+
+def test_the_pauses_of_a_slow_upload_and_garbage_are_no_latency_of_the_connector() -> None:
+    course = Course(0.0, 10.0)
+    course.add_attempts(
+        [
+            Attempt(1.0, 1.0, 1.1, 0, 202, 1, Trouble.NONE),
+            Attempt(1.0, 1.0, 6.0, 1, 202, 1, Trouble.SLOW),
+            Attempt(1.0, 1.0, 7.0, NO_EVENT, 400, 1, Trouble.GARBAGE),
+        ]
+    )
+    assert quantiles(course.spans.answer)["max"] == pytest.approx(0.1)
+    assert sum(course.series().refused) == 0
 
 
 def test_in_a_closed_loop_events_that_never_left_are_left_out() -> None:
