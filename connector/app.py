@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -14,16 +15,22 @@ from connector.event import Schema
 from connector.handlers import Handlers
 from connector.health import Health
 from connector.journal import Journal
+from connector.journal.group import GroupCommitJournal
 from connector.journal.memory import MemoryJournal
+from connector.journal.sqlite import SqliteStore
 from connector.lanes import Lanes
 from connector.openapi import OpenApiPage
 from connector.retry import RetryPolicy
-from connector.routes import Page, add_routes
+from connector.routes import Page, add_routes, short_cut
 from connector.settings import Settings
 from connector.trace import trace
 from connector.worker import Workers
 
 _log = log.get_logger()
+
+
+BURST_SHARE: Final = 10
+"""A backlog up to this part of MAX_BACKLOG counts as a burst."""
 
 
 class Connector:
@@ -34,15 +41,16 @@ class Connector:
         clock = clock or steady_clock()
         self.settings = settings
         self.handlers: Handlers = handlers.load(settings.handlers)
-        self.journal: Journal = MemoryJournal(settings.queue_size)
+        self.journal = open_journal(settings, clock)
         self.lanes = Lanes(self.journal, settings.queue_size, clock)
         self.workers = Workers(
             self.lanes,
             self.journal,
             self.handlers,
-            RetryPolicy(),
+            RetryPolicy(settings.retry_base, settings.retry_max, settings.max_attempts, settings.max_age),
             count=settings.workers,
-            timeout=60.0,
+            timeout=settings.handler_timeout,
+            burst=settings.max_backlog // BURST_SHARE if self.journal.durable else 0,
             clock=clock,
         )
         self.accept = Accept(
@@ -55,15 +63,17 @@ class Connector:
         self.health = Health()
         auth = BearerAuth(settings.api_token)
         self.app = web.Application(client_max_size=settings.max_body_bytes)
+        self._outer = [trace, errors(settings.event_path)]
+        self._events = Page({hdrs.METH_POST: self.accept.handle}, [auth.middleware], auth.check)
         add_routes(
             self.app,
             {
-                settings.event_path: Page({hdrs.METH_POST: self.accept.handle}, [auth.middleware], auth.check),
+                settings.event_path: self._events,
                 "/health": Page({hdrs.METH_GET: self.health.health}),
                 "/ready": Page({hdrs.METH_GET: self.health.ready}),
                 "/openapi.json": Page({hdrs.METH_GET: OpenApiPage(settings.event_path).get}),
             },
-            outer=[trace, errors(settings.event_path)],
+            self._outer,
         )
         self.app.cleanup_ctx.append(self._run)
 
@@ -76,11 +86,15 @@ class Connector:
                 "Accepted events are kept in memory only: nothing survives a stop",
                 action="journal.not_durable",
             )
-        self.health.watch(lambda: "Shutting down" if self.accept.stopping else None)
+        self.health.watch(lambda: "Shutting down" if self.accept.stopping else self.journal.fault)
         yield
         await self.drain()
         await self.lanes.stop()
         await self.journal.close()
+
+    def short_cut(self, server: web.Server) -> None:
+        """Let ``server`` hand events to their handler without a detour through the router."""
+        short_cut(server, self.settings.event_path, self._events, self._outer)
 
     def stop_accepting(self) -> None:
         """Not ready, and 503 to events, from now on."""
@@ -106,6 +120,22 @@ class Connector:
 
 _INFO: Final = 20
 _WARNING: Final = 30
+
+
+def open_journal(settings: Settings, clock: Callable[[], float]) -> Journal:
+    """The journal that JOURNAL_URL names, not opened yet."""
+    path = settings.journal_url.removeprefix("sqlite:///")
+    if path == settings.journal_url:
+        return MemoryJournal(settings.queue_size)
+    store = SqliteStore(
+        Path(path),
+        keep_done=settings.keep_done,
+        keep_dead=settings.keep_dead,
+        keep_ids=settings.keep_ids,
+        min_free_disk=settings.min_free_disk,
+        clock=clock,
+    )
+    return GroupCommitJournal(store, settings.max_backlog)
 
 
 def steady_clock() -> Callable[[], float]:

@@ -84,6 +84,7 @@ class Lanes:
         self._last = 0
         self._wanted = asyncio.Event()
         self._empty = asyncio.Event()
+        self._holds: set[str] = set()
         self._going = asyncio.Event()
         self._going.set()
         self._next_due: float | None = None
@@ -116,17 +117,20 @@ class Lanes:
         return len(self._parked)
 
     @property
-    def paused(self) -> bool:
-        """Whether ``take`` waits although there is work."""
-        return not self._going.is_set()
+    def holds(self) -> frozenset[str]:
+        """Why ``take`` waits although there is work; empty when it does not."""
+        return frozenset(self._holds)
 
-    def pause(self) -> None:
-        """Hand out no event until ``resume``."""
+    def hold(self, reason: str) -> None:
+        """Hand out no event until every reason to hold is released. Accepting goes on."""
+        self._holds.add(reason)
         self._going.clear()
 
-    def resume(self) -> None:
-        """Hand out events again."""
-        self._going.set()
+    def release(self, reason: str) -> None:
+        """Withdraw a reason to hold."""
+        self._holds.discard(reason)
+        if not self._holds:
+            self._going.set()
 
     async def take(self) -> Event:
         """The head of the lane that has waited longest; its lane rests until the event is settled."""
@@ -134,6 +138,10 @@ class Lanes:
         while not self._going.is_set():
             await self._going.wait()
         return lane.events[0]
+
+    def put_back(self, event: Event) -> None:
+        """Give a taken event back as if it had not been taken: its lane is next again, its attempt not spent."""
+        self._ready.put_nowait(self._lanes[event.lane])
 
     async def join(self) -> None:
         """Return when no event is left that could be run now."""

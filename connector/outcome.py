@@ -36,6 +36,10 @@ class Ignored(Exception):  # it ends the event well
         super().__init__(reason)
 
 
+class Postponed(Exception):
+    """Raised where the external system is known to be away: the event goes back, and no attempt is spent."""
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """The end of an attempt.
 

@@ -6,7 +6,7 @@ builds the chain anew for each request, at a tenth of the price of an event.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -44,6 +44,23 @@ def add_routes(app: web.Application, pages: Mapping[str, Page], outer: Sequence[
     rest = _Rest("/{rest:.*}")
     rest.add_route(hdrs.METH_ANY, _around(_not_found, outer), expect_handler=_expect(None))
     app.router.register_resource(rest)
+
+
+def short_cut(server: web.Server, path: str, page: Page, outer: Sequence[Middleware]) -> None:
+    """Hand the requests that come in bursts to their handler without asking the router: a seventh of an event's time.
+
+    What is no plain request for ``path`` with one of the page's methods goes the long way, to the same handlers.
+    """
+    the_long_way = server.request_handler
+    short = {method: _around(handler, [*outer, *page.inner]) for method, handler in page.methods.items()}
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        handler = short.get(request.method)
+        if handler is None or request.rel_url.raw_path != path or hdrs.EXPECT in request.headers:
+            return await the_long_way(request)
+        return await handler(cast("web.Request", request))
+
+    server.request_handler = handle
 
 
 class _Rest(web.DynamicResource):

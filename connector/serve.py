@@ -23,6 +23,9 @@ from connector.settings import Settings
 EXIT_START: Final = 2
 """Exit code when the program could not start: a setting, a handler, the port, the journal."""
 
+EXIT_LOST: Final = 1
+"""Exit code when the journal was lost while running: start again, and the journal is read anew."""
+
 KEEPALIVE_TIMEOUT: Final = 75.0
 """Seconds an idle connection is kept; NSPS reuses connections in a burst."""
 
@@ -47,11 +50,10 @@ def main(environment: Mapping[str, str] | None = None) -> int:
         settings = with_token(Settings.load(environment))
         log.configure(settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(settings))
+            return runner.run(serve(settings))
     except StartError as fault:
         print(*(f"cannot start: {line}" for line in str(fault).splitlines()), sep="\n", file=sys.stderr)
         return EXIT_START
-    return 0
 
 
 def with_token(settings: Settings) -> Settings:
@@ -67,8 +69,8 @@ def with_token(settings: Settings) -> Settings:
     return replace(settings, api_token=(token,))
 
 
-async def serve(settings: Settings) -> None:
-    """Start, announce, wait for SIGTERM or SIGINT, stop in order. Raises StartError."""
+async def serve(settings: Settings) -> int:
+    """Start, announce, wait for SIGTERM or SIGINT, stop in order; the exit code. Raises StartError."""
     loop = asyncio.get_running_loop()
     log.writer.attach(loop)
     # aiohttp names itself and its version in the answer to a request that is no HTTP, with no other way to stop it.
@@ -85,6 +87,8 @@ async def serve(settings: Settings) -> None:
     stop = _stop_signal(loop)
     try:
         await runner.setup()
+        if runner.server is not None:
+            connector.short_cut(runner.server)
         site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
         try:
             await site.start()
@@ -104,8 +108,11 @@ async def serve(settings: Settings) -> None:
             path=settings.event_path,
             journal=settings.journal_url,
         )
-        name = await stop
-        _log.info(f"{name}: stopping", action="server.draining", signal=name)
+        lost = asyncio.ensure_future(connector.journal.lost())
+        await asyncio.wait({stop, lost}, return_when=asyncio.FIRST_COMPLETED)
+        reason = stop.result() if stop.done() else "the journal is lost"
+        lost.cancel()
+        _log.info(f"Stopping: {reason}", action="server.draining", reason=reason)
         connector.stop_accepting()
         await site.stop()
         await connector.drain()
@@ -113,6 +120,7 @@ async def serve(settings: Settings) -> None:
         await runner.cleanup()
         log.writer.detach()
     _log.info("Stopped", action="server.stopped")
+    return 0 if stop.done() else EXIT_LOST
 
 
 def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:

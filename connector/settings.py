@@ -142,11 +142,23 @@ class Settings:
     handlers: tuple[str, ...] = _setting(
         "", _words, "Modules with your handlers, comma-separated import paths. Unset: every event is logged."
     )
+    handler_timeout: float = _setting("60s", _seconds(0.01), "When an attempt to handle an event is cut off.")
+    max_attempts: int = _setting("50", _whole(1, 1_000_000), "Attempts until an event is dead, the first included.")
+    max_age: float = _setting("7d", _seconds(0), "Age at which an event that still fails is dead.")
+    retry_base: float = _setting("1s", _seconds(0.001), "Wait after the first failed attempt; it doubles each time.")
+    retry_max: float = _setting("10m", _seconds(0.001), "Longest wait between two attempts.")
     workers: int = _setting("8", _whole(1, 1000), "How many events are handled at the same time.")
     queue_size: int = _setting("1000", _whole(1, 1_000_000), "How many events are held in memory.")
     journal_url: str = _setting(
-        "memory://", _journal_url, "Where accepted events are kept. memory:// keeps nothing over a stop."
+        "sqlite:///data/journal.db",
+        _journal_url,
+        "Where accepted events are kept: sqlite:///relative or sqlite:////absolute path; memory:// keeps nothing.",
     )
+    max_backlog: int = _setting("1000000", _whole(1, 1_000_000_000), "Events that may be open (429 above it).")
+    min_free_disk: int = _setting("256MiB", _size(0), "Room on the journal's disk that is left alone (429 below it).")
+    keep_done: float = _setting("3d", _seconds(0), "How long an event that ended well can be looked at and replayed.")
+    keep_dead: float = _setting("35d", _seconds(0), "How long a dead event can be looked at and replayed.")
+    keep_ids: float = _setting("35d", _seconds(0), "How long an event id is remembered, so that it is not repeated.")
     drain_timeout: float = _setting("25s", _seconds(0), "How long a stop waits for events that are being handled.")
     log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Least level that is logged.")
     access_log: bool = _setting("false", _switch, "Also log a line for each HTTP request.")

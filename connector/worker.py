@@ -12,7 +12,7 @@ from connector.event import Event
 from connector.handlers import Handler, Handlers
 from connector.journal import Journal
 from connector.lanes import Lanes
-from connector.outcome import Outcome, decide, done
+from connector.outcome import Outcome, Postponed, decide, done
 from connector.retry import RetryPolicy
 
 _LINES: Final = {
@@ -33,6 +33,8 @@ class Workers:
     """``count`` tasks that drain the lanes.
 
     ``timeout``  seconds until a handler is cut off, unless the handler says otherwise
+    ``burst``    with fewer open events than that, requests go first: a burst is accepted at full speed and worked off
+                 after it; with more, the work gets its share, so that a flood does not starve it
     ``clock``    seconds since the epoch
     """
 
@@ -45,6 +47,7 @@ class Workers:
         *,
         count: int,
         timeout: float,
+        burst: int,
         clock: Callable[[], float],
     ) -> None:
         self._lanes = lanes
@@ -52,6 +55,7 @@ class Workers:
         self._handlers = handlers
         self._policy = policy
         self._timeout = timeout
+        self._burst = burst
         self._clock = clock
         self._workers = [_Worker() for _ in range(count)]
         self._watch: asyncio.Task[None] | None = None
@@ -107,9 +111,16 @@ class Workers:
             if handler is None:
                 outcome = Outcome("ignored", f"no handler takes {event.event_type}")
             else:
-                outcome = await self._run(worker, event, handler)
+                try:
+                    outcome = await self._run(worker, event, handler)
+                except Postponed:
+                    self._lanes.put_back(event)
+                    await asyncio.sleep(0)
+                    continue
             self._journal.settle(event, outcome)
             self._say(event, outcome)
+            if self._journal.size < self._burst:
+                await asyncio.sleep(0)
 
     async def _run(self, worker: "_Worker", event: Event, handler: Handler) -> Outcome:
         started = time.monotonic()
@@ -118,6 +129,8 @@ class Workers:
         worker.event, worker.deadline = event, started + (handler.timeout or self._timeout)
         try:
             note = await handler.call(event)
+        except Postponed:
+            raise
         except Exception as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
             fault = raised
         except asyncio.CancelledError:

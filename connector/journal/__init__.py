@@ -27,6 +27,7 @@ Invariants, which ``tests/integration/journal`` holds against every engine:
    ``KEEP_DEAD``.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -62,6 +63,16 @@ class Journal(ABC):
     @abstractmethod
     def size(self) -> int:
         """How many events are open. Kept as a counter."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why nothing can be kept at present; None when all is well."""
+        return None
+
+    async def lost(self) -> str:
+        """Return, with the reason, when the process has to end because it cannot know what was kept."""
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
 
     @abstractmethod
     async def open(self, listener: Listener) -> int:

@@ -1,0 +1,51 @@
+"""Many rows in one statement.
+
+The sqlite3 module lets go of the interpreter at every step of a statement. One statement that takes many rows is one
+step, so the journal's thread and the event loop do not hand the interpreter to and fro for every row.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, Final
+
+SIZES: Final = (64, 16, 4, 1)
+"""Rows a statement takes; few sizes, so that every statement stays prepared."""
+
+
+def insert_many(db: sqlite3.Connection, insert: str, columns: int, rows: Sequence[Sequence[Any]]) -> None:
+    """Run ``insert`` (up to and including ``VALUES``) for all rows of ``columns`` values each."""
+    for part in _parts(rows):
+        db.execute(_values(insert, columns, len(part)), [value for row in part for value in row])
+
+
+def select_in(db: sqlite3.Connection, select: str, keys: Sequence[Any]) -> list[Any]:
+    """The rows of ``select`` (up to and including ``IN``) for all keys."""
+    found: list[Any] = []
+    for part in _parts(keys):
+        found += db.execute(_in(select, len(part)), part).fetchall()
+    return found
+
+
+def execute_in(db: sqlite3.Connection, statement: str, keys: Sequence[Any]) -> int:
+    """Run ``statement`` (up to and including ``IN``) for all keys; how many rows it changed."""
+    return sum(db.execute(_in(statement, len(part)), part).rowcount for part in _parts(keys))
+
+
+def _parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    start = 0
+    for size in SIZES:
+        while len(rows) - start >= size:
+            yield rows[start : start + size]
+            start += size
+
+
+@cache
+def _values(insert: str, columns: int, rows: int) -> str:
+    row = "(" + ",".join("?" * columns) + ")"
+    return f"{insert} {','.join([row] * rows)}"
+
+
+@cache
+def _in(statement: str, keys: int) -> str:
+    return f"{statement} ({','.join('?' * keys)})"
