@@ -99,7 +99,7 @@ class _Run:
         self._watch = watch
         self._context = multiprocessing.get_context("spawn")
         self._clock = workers.Clock(self._context)
-        self._progress = Progress(folder, self._scenario.processes)
+        self._progress = Progress(folder, self._scenario.processes, self._scenario.plan.events)
         self._stop = asyncio.Event()
         self._child: Child | None = None
         self._ended = 0.0

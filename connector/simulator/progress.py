@@ -22,12 +22,16 @@ PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
 
 class Progress:
-    """Counts what the records say so far."""
+    """Counts what the records say so far; `delivered` are events, each counted once however often it was told.
 
-    def __init__(self, folder: Path, processes: int) -> None:
+    folder: where the records are. processes: how many generators write. events: how many are planned.
+    """
+
+    def __init__(self, folder: Path, processes: int, events: int) -> None:
         self._attempts = [Follower(folder / f"attempts-{number}", ATTEMPT) for number in range(processes)]
         self._deliveries = Follower(folder / "deliveries", DELIVERY)
         self.events = self.accepted = self.refused = self.unanswered = self.retries = self.delivered = 0
+        self._told = bytearray(events)
         self.kills = 0
         self.stage = "starting"
         self.started = math.inf
@@ -53,7 +57,10 @@ class Progress:
                     self.accepted += 1
                 else:
                     self.refused += 1
-        self.delivered += sum(record[3] != REFUSED for record in self._deliveries.new())
+        for _, _, event, outcome, _ in self._deliveries.new():
+            if outcome != REFUSED and event < len(self._told) and not self._told[int(event)]:
+                self._told[int(event)] = 1
+                self.delivered += 1
         if self._latencies:
             ordered = sorted(self._latencies)
             self.percentiles = (quantile(ordered, 0.5), quantile(ordered, 0.95), quantile(ordered, 0.99))
