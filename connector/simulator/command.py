@@ -157,7 +157,9 @@ def command(**options: Any) -> None:
             raise click.UsageError(f"there is no folder {options[name].parent} for {options[name].name}")
     console = Console(stderr=False)
     try:
-        with Show(console, setting.scenario.plan.events, quiet=options["quiet"]) as show:
+        closed = setting.scenario.closed
+        planned = None if closed else setting.scenario.plan.events
+        with Show(console, planned, setting.scenario.closed_seconds, quiet=options["quiet"]) as show:
             outcome = asyncio.run(conduct(setting, _watcher(show)))
         for name, write in (
             ("json_file", write_json),

@@ -82,10 +82,14 @@ class Progress:
 
 
 class Show:
-    """Shows a Progress: a live table on a terminal, a line now and then elsewhere, nothing when quiet."""
+    """Shows a Progress: a live table on a terminal, a line now and then elsewhere, nothing when quiet.
 
-    def __init__(self, console: Console, planned: int, *, quiet: bool) -> None:
+    planned: how many events leave; None in a closed loop, which lasts so many `seconds` instead.
+    """
+
+    def __init__(self, console: Console, planned: int | None, seconds: float, *, quiet: bool) -> None:
         self._planned = planned
+        self._seconds = seconds
         self._quiet = quiet
         self._console = console
         self._live = Live(console=console, auto_refresh=False, transient=True)
@@ -112,8 +116,9 @@ class Show:
 
     def _line(self, progress: Progress) -> str:
         seconds = max(0.0, time.monotonic() - progress.started)
+        of = "" if self._planned is None else f" of {self._planned:,}"
         return (
-            f"{seconds:6.1f} s  {progress.stage}: {progress.accepted:,} of {self._planned:,} accepted, "
+            f"{seconds:6.1f} s  {progress.stage}: {progress.accepted:,}{of} accepted, "
             f"{progress.refused:,} refusals, {progress.delivered:,} delivered"
         )
 
@@ -136,9 +141,10 @@ class Show:
             if not math.isnan(value)
         )
         seconds = max(0.0, time.monotonic() - progress.started)
+        total, done = self._planned or self._seconds, progress.accepted if self._planned else seconds
         return Group(
             Text(f"{progress.stage}, {seconds:.0f} s", style="bold"),
-            ProgressBar(total=self._planned, completed=min(progress.accepted, self._planned), width=60),
+            ProgressBar(total=total, completed=min(done, total), width=60),
             table,
             Text(f"answers lately, from the planned time:  {shown or 'none'}", style="dim"),
         )
