@@ -51,7 +51,7 @@ def run(scenario: Scenario, tmp_path: Path) -> Run:
             scenario=replace(scenario, **changes),
             target=("127.0.0.1", 0),
             command=(sys.executable, str(CONNECTORS), kind),
-            settle=1.2,
+            settle=0.8,
             linger=0.2,
             pause=0.1,
             log=tmp_path / "connector.log",

@@ -17,7 +17,7 @@ from aiohttp import ClientError, ClientSession, web
 
 KINDS = ("honest", "careful", "dropper", "repeater", "swapper", "gullible", "forgetful", "mortal")
 KIND = sys.argv[1] if len(sys.argv) > 1 else "honest"
-LAG = 0.3 if KIND == "forgetful" else 0.0  # seconds that an accepted event waits in memory
+LAG = 0.1 if KIND == "forgetful" else 0.0  # seconds that an accepted event waits in memory
 
 
 class Lanes:

@@ -53,12 +53,14 @@ async def test_a_run_without_a_target_judges_the_answers_alone(run: Run) -> None
     assert outcome.verdict.delivered == 0
 
 
-async def test_a_report_holds_the_outcome_and_no_token(run: Run) -> None:
-    outcome = await run("dropper", plan=Plan(steady(300, 1)))
+async def test_one_dropped_in_a_hundred_is_counted_exactly_and_reported_without_the_token(run: Run) -> None:
+    outcome = await run("dropper")
+    assert outcome.verdict.broken == ["lost"]
+    assert outcome.verdict.delivered == 594
     facts = document(outcome)
     assert facts["verdict"] == "broken"
-    assert facts["broken"]["lost"] == 3
-    assert len(facts["examples"]["lost"]) == 3
+    assert facts["broken"]["lost"] == 6
+    assert len(facts["examples"]["lost"]) == 6
     assert len(facts["series"]["accepted"]) == len(facts["series"]["times"])
     assert "NaN" not in json.dumps(facts)
     drawn = page(outcome)

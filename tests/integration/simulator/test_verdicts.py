@@ -35,13 +35,6 @@ async def test_a_connector_that_cheats_is_found_guilty(run: Run, kind: str, brok
     assert outcome.verdict.broken == broken
 
 
-async def test_one_dropped_in_a_hundred_is_counted_exactly(run: Run) -> None:
-    outcome = await run("dropper")
-    assert outcome.verdict.broken == ["lost"]
-    assert outcome.verdict.found["lost"] == 6
-    assert outcome.verdict.delivered == 594
-
-
 async def test_a_connector_that_answers_before_storing_is_found_guilty_when_killed(run: Run) -> None:
     outcome = await run("forgetful", kills=(0.7,))
     assert outcome.verdict.broken == ["lost"]
