@@ -26,6 +26,7 @@ ACTIONS = {
     "event.refused",
     "event.retrying",
     "event.superseded",
+    "handler.log",
     "journal.failed",
     "journal.not_durable",
     "journal.recovered",
