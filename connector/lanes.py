@@ -247,7 +247,11 @@ class Lanes:
         while self._hungry:
             lanes = [self._hungry.popleft() for _ in range(min(READ_LANES, len(self._hungry)))]
             upto = self._watermark
-            found = await self._journal.read_lanes([lane.key for lane in lanes], upto, LOOK_AHEAD + 1)
+            try:
+                found = await self._journal.read_lanes([lane.key for lane in lanes], upto, LOOK_AHEAD + 1)
+            except Unavailable:
+                self._hungry.extend(lanes)
+                raise
             for lane in lanes:
                 events = found.get(lane.key, ())
                 lane.events.extend(events[:LOOK_AHEAD])

@@ -59,7 +59,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 def done(note: object, ms: int) -> Outcome:
     """The outcome of a handler that returned; what it returned is the note if it is a text."""
-    return Outcome("done", note[:MAX_REASON] if isinstance(note, str) else "", ms=ms)
+    return Outcome("done", _kept(note) if isinstance(note, str) else "", ms=ms)
 
 
 def decide(
@@ -95,4 +95,9 @@ def decide(
 
 
 def _text(fault: BaseException) -> str:
-    return str(fault)[:MAX_REASON]
+    return _kept(str(fault))
+
+
+def _kept(text: str) -> str:
+    """What is kept of a text. A lone surrogate, as in the name of a file that is no UTF-8, can be written nowhere."""
+    return text[:MAX_REASON].encode(errors="replace").decode()

@@ -7,12 +7,14 @@ themselves to what arrives while the disk syncs.
 ::
 
     healthy ──a transaction fails──▶ failed ──a probe succeeds (one a second)──▶ healthy
-                                        └──it is not known what was kept──▶ lost (the process has to end)
+       └───────it is not known what was kept───────┴──▶ lost (the process has to end)
 
-    healthy: appends are taken; failed, lost: they are refused with 503, settled events are kept and noted later
+    healthy: appends are taken; failed: they are refused with 503, settled events are kept and noted later;
+    lost: nothing is written any more, since it could come after something that is not there
 """
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -122,6 +124,7 @@ class GroupCommitJournal(Journal):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._listener: Listener | None = None
         self._appends: list[tuple[Event, asyncio.Future[bool]]] = []
+        self._under_way = 0
         self._settles: list[tuple[Event, Outcome]] = []
         self._calls: list[tuple[Callable[[Any], Any], asyncio.Future[Any]]] = []
         self._work = asyncio.Event()
@@ -130,6 +133,7 @@ class GroupCommitJournal(Journal):
         self._size = 0
         self._fault: str | None = None
         self._closing = False
+        self._close_wanted = asyncio.Event()
 
     @property
     def size(self) -> int:
@@ -155,6 +159,7 @@ class GroupCommitJournal(Journal):
             return
         self._closing = True
         self._work.set()
+        self._close_wanted.set()
         if self._pump is not None:
             await self._pump
             await self._in_thread(self._store.close)
@@ -165,7 +170,7 @@ class GroupCommitJournal(Journal):
             raise Stopping
         if self._fault is not None:
             raise Unavailable(f"The event cannot be kept: {self._fault}")
-        if self._size + len(self._appends) >= self._capacity:
+        if self._size + self._under_way + len(self._appends) >= self._capacity:
             raise NoRoom("The backlog is full; send the event again later")
         if self._store.full is not None:
             raise NoRoom(self._store.full)
@@ -206,16 +211,18 @@ class GroupCommitJournal(Journal):
 
     async def _run(self) -> None:
         while not self._closing or self._appends or self._settles or self._calls:
+            if self._lost.done():
+                break
             if self._fault is not None:
                 await self._probe()
+                if self._closing and self._fault is not None:
+                    break  # what is settled but not noted is handled again after the next start
             elif await self._has_work():
                 await self._commit()
-                if self._store.wants_upkeep:
+                if self._store.wants_upkeep and self._fault is None:
                     await self._upkeep()
             else:
                 await self._upkeep()
-            if self._closing and self._fault is not None:
-                break  # what is settled but not noted is handled again after the next start
 
     async def _has_work(self) -> bool:
         try:
@@ -231,12 +238,26 @@ class GroupCommitJournal(Journal):
         settles, self._settles = self._settles, []
         calls, self._calls = self._calls, []
         batch = Batch([event for event, _ in appends], settles, [function for function, _ in calls])
+        self._under_way = len(appends)
         try:
             await self._in_thread(self._store.commit, batch)
+            self._tell(batch, appends, calls)
         except StoreError as error:
             self._settles = settles + self._settles
             self._fail(error, [future for _, future in appends] + [future for _, future in calls])
-            return
+        except Exception as fault:
+            _logger.exception("The journal has a fault of its own", action="journal.fault")
+            error = StoreError(f"{type(fault).__name__} in the journal", fatal=True)
+            self._fail(error, [future for _, future in appends] + [future for _, future in calls])
+        finally:
+            self._under_way = 0
+
+    def _tell(
+        self,
+        batch: Batch,
+        appends: Sequence[tuple[Event, "asyncio.Future[bool]"]],
+        calls: Sequence[tuple[Callable[[Any], Any], "asyncio.Future[Any]"]],
+    ) -> None:
         listener = self._listener
         assert listener is not None  # noqa: S101 - for the type checker: the pump runs after ``open``
         for (event, future), new in zip(appends, batch.stored, strict=True):
@@ -245,7 +266,7 @@ class GroupCommitJournal(Journal):
             if new:
                 self._size += 1
                 listener.stored(event)
-        for (event, outcome), kept in zip(settles, batch.kept, strict=True):
+        for (event, outcome), kept in zip(batch.settles, batch.kept, strict=True):
             if kept and outcome.final:
                 self._size -= 1
             listener.settled(event, outcome, kept)
@@ -269,13 +290,14 @@ class GroupCommitJournal(Journal):
             self._lost.set_result(fault)
 
     async def _probe(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PROBE_INTERVAL):
+                await self._close_wanted.wait()
         try:
             await self._in_thread(self._store.recover)
         except StoreError as error:
             if error.fatal:
                 self._fail(error, [])
-            if not self._closing:
-                await asyncio.sleep(PROBE_INTERVAL)
             return
         self._fault = None
         self._work.set()
@@ -287,3 +309,6 @@ class GroupCommitJournal(Journal):
                 pass
         except StoreError as error:
             self._fail(error, [])
+        except Exception as fault:
+            _logger.exception("The journal has a fault of its own", action="journal.fault")
+            self._fail(StoreError(f"{type(fault).__name__} in the journal", fatal=True), [])
