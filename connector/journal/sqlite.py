@@ -306,8 +306,15 @@ class SqliteStore(Store):
         """Look at the file without writing to it. Raises StartError, DatabaseError where it is damaged."""
         if not self._path.exists():
             return
-        # Read-only also keeps the write-ahead log of a damaged file from being moved into it at the end.
-        uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        try:
+            # Read-only, so that the write-ahead log of a damaged file is not moved into it at the end.
+            self._look_into(f"{self._path.absolute().as_uri()}?mode=ro")
+        except sqlite3.OperationalError as fault:
+            if fault.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
+            self._look_into(self._path.absolute().as_uri())  # stopped while it was made: there is something to undo
+
+    def _look_into(self, uri: str) -> None:
         with contextlib.closing(sqlite3.connect(uri, timeout=BUSY_SECONDS, isolation_level=None, uri=True)) as db:
             application, version, tables = db.execute(
                 "SELECT (SELECT application_id FROM pragma_application_id),"

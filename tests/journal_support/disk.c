@@ -5,6 +5,8 @@
  *              S  fsync and fdatasync: EIO    W  writing: EIO    F  writing: ENOSPC
  * DISK_SHADOW  a directory that holds, at every moment, exactly what was synced: the files of DISK_DIR after a power
  *              cut at that moment, every write since the last sync dropped
+ * DISK_STOP    a number n: the process ends in the middle of its n-th write, or just before its n-th call if that
+ *              is a sync
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -57,6 +59,15 @@ static int refuse(void) {
     if (letter != 'W' && letter != 'F') return 0;
     errno = letter == 'F' ? ENOSPC : EIO;
     return 1;
+}
+
+/* Whether this call is the one that DISK_STOP means. */
+static int last_call(void) {
+    static long left;
+    const char *stop = getenv("DISK_STOP");
+    if (!stop) return 0;
+    if (!left) left = atol(stop);
+    return --left == 0;
 }
 
 static void note(const char *name, off_t offset, ssize_t length) {
@@ -116,6 +127,7 @@ static int sync_with(const char *call, int fd) {
         errno = EIO;
         return -1;
     }
+    if (last_call()) _exit(137);
     int result = real(fd);
     if (!result) synced(fd, name);
     return result;
@@ -129,6 +141,10 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
     char name[64];
     if (!watched(fd, name)) return real_pwrite()(fd, bytes, length, offset);
     if (refuse()) return -1;
+    if (last_call()) {
+        (void)!real_pwrite()(fd, bytes, length / 2, offset);
+        _exit(137);
+    }
     ssize_t done = real_pwrite()(fd, bytes, length, offset);
     if (done > 0) note(name, offset, done);
     return done;
