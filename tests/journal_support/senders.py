@@ -62,7 +62,7 @@ class Senders:
         self._there.set()
 
     async def until(self, there: Callable[[], bool]) -> None:
-        """Return as soon as ``there`` holds; asked again with every 202."""
+        """Return as soon as ``there`` holds; asked again with every answer."""
         async with asyncio.timeout(60), self._news:
             await self._news.wait_for(lambda: there() or any(task.done() for task in self._tasks))
         if not there():
@@ -113,9 +113,9 @@ class Senders:
                 self.answers[status] += 1
                 if status == 202:
                     self.accepted[event_id] = None
-                    async with self._news:
-                        self._news.notify_all()
-                else:
+                async with self._news:
+                    self._news.notify_all()
+                if status != 202:
                     await asyncio.sleep(0.01)
         if streams:
             streams[1].close()
