@@ -247,8 +247,8 @@ class GroupCommitJournal(Journal):
             self._fail(error, [future for _, future in appends] + [future for _, future in calls])
         except Exception as fault:
             _logger.exception("The journal has a fault of its own", action="journal.fault")
-            error = StoreError(f"{type(fault).__name__} in the journal", fatal=True)
-            self._fail(error, [future for _, future in appends] + [future for _, future in calls])
+            own = StoreError(f"{type(fault).__name__} in the journal", fatal=True)
+            self._fail(own, [future for _, future in appends] + [future for _, future in calls])
         finally:
             self._under_way = 0
 

@@ -461,8 +461,8 @@ class SqliteStore(Store):
         if now < self._next_prune:
             return False
         rows = self._db.execute(
-            "SELECT o.seq, o.state, o.ended_at, e.accepted_at, e.event_id FROM outcomes o JOIN events e ON e.seq = o.seq"
-            " WHERE o.seq > ? ORDER BY o.seq LIMIT ?",
+            "SELECT o.seq, o.state, o.ended_at, e.accepted_at, e.event_id"
+            " FROM outcomes o JOIN events e ON e.seq = o.seq WHERE o.seq > ? ORDER BY o.seq LIMIT ?",
             (self._pruned_to, limit),
         ).fetchall()
         keep = {"dead": self._keep_dead}

@@ -17,12 +17,16 @@ _pause = float(os.environ.get("PAUSE", "0"))
 _failing = os.environ.get("FAILING")
 
 
+def _shut() -> bool:
+    return _gate.exists()
+
+
 @on("*")
 async def write_down(event: Event) -> None:
     """Write the event's id down."""
-    if event.lane == _failing and _gate.exists():
+    if event.lane == _failing and _shut():
         raise Retry("not yet", after=0.05)
-    while event.lane != _failing and _gate.exists():
+    while event.lane != _failing and _shut():  # noqa: ASYNC110 - another process opens it
         await asyncio.sleep(0.01)
     if _pause:
         await asyncio.sleep(_pause)

@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from itertools import count
 from types import TracebackType
 from typing import Self
 
@@ -23,23 +24,23 @@ class Senders:
 
     ``accepted``  ids that were answered 202, in order of the answers
     ``sent``      ids by lane, in order of sending
-    ``answers``   how often each status came; ``broken`` connections are counted beside
+    ``answers``   how often each status came; ``broken`` connections are counted beside, ``unanswered`` are those of
+                  them that broke when the request had been written
     """
 
-    def __init__(self, connector: Running, connections: int, lanes: int, *, most: int = 10**9, padding: int = 0) -> None:
+    def __init__(self, connector: Running, connections: int, lanes: int, *, padding: int = 0) -> None:
         self._connector: Running | None = connector
         self._there = asyncio.Event()
         self._there.set()
         self._stopping = False
         self._news = asyncio.Condition()
-        self._most = most
         self._padding = padding
         self._tasks = [asyncio.create_task(self._send(number, lanes)) for number in range(connections)]
         self.accepted: dict[str, None] = {}
         self.sent: dict[str, list[str]] = defaultdict(list)
         self.answers: Counter[int] = Counter()
         self.broken = 0
-        self.cut_off = 0
+        self.unanswered = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,55 +71,83 @@ class Senders:
                 if task.done():
                     task.result()
 
+    def finish(self) -> None:
+        """Begin no new event."""
+        self._stopping = True
+
     async def stop(self) -> None:
         """Begin no new event and return when all that were begun are answered 202."""
-        self._stopping = True
+        self.finish()
         async with asyncio.timeout(60):
             await asyncio.gather(*self._tasks)
 
     def _events(self, number: int, lanes: int) -> Iterator[tuple[str, int]]:
-        for turn in range(self._most):
+        for turn in count():
             lane = number * lanes + turn % lanes + 1
             yield f"event-{number}-{turn}", lane
 
     async def _send(self, number: int, lanes: int) -> None:
-        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        for event_id, i_account in self._events(number, lanes):
-            if self._stopping:
-                break
-            self.sent[f"i_account:{i_account}"].append(event_id)
-            content = body(event_id, i_account, self._padding)
-            request = (
-                f"POST /process-event HTTP/1.1\r\nHost: connector\r\nAuthorization: Bearer {TOKEN}\r\n"
-                f"Content-Length: {len(content)}\r\n\r\n"
-            ).encode() + content
-            while event_id not in self.accepted:
-                await self._there.wait()
-                written = False
-                try:
-                    if streams is None:
-                        assert self._connector is not None
-                        streams = await asyncio.open_connection("127.0.0.1", self._connector.port)
-                    streams[1].write(request)
-                    written = True
-                    status = await _status(streams[0])
-                except (OSError, EOFError):
-                    self.broken += 1
-                    self.cut_off += written
-                    if streams:
-                        streams[1].close()
-                    streams = None
-                    await asyncio.sleep(0.01)
-                    continue
-                self.answers[status] += 1
-                if status == 202:
-                    self.accepted[event_id] = None
-                async with self._news:
-                    self._news.notify_all()
-                if status != 202:
-                    await asyncio.sleep(0.01)
-        if streams:
-            streams[1].close()
+        line = _Line()
+        try:
+            for event_id, i_account in self._events(number, lanes):
+                if self._stopping:
+                    break
+                self.sent[f"i_account:{i_account}"].append(event_id)
+                request = _request(body(event_id, i_account, self._padding))
+                while event_id not in self.accepted:
+                    await self._there.wait()
+                    await self._try(line, event_id, request)
+        finally:
+            line.hang_up()
+
+    async def _try(self, line: "_Line", event_id: str, request: bytes) -> None:
+        assert self._connector is not None
+        try:
+            status = await line.ask(self._connector.port, request)
+        except (OSError, EOFError):
+            self.broken += 1
+            self.unanswered += line.written
+            line.hang_up()
+            await asyncio.sleep(0.01)
+            return
+        self.answers[status] += 1
+        if status == 202:
+            self.accepted[event_id] = None
+        async with self._news:
+            self._news.notify_all()
+        if status != 202:
+            await asyncio.sleep(0.01)
+
+
+class _Line:
+    """A connection that is made when it is needed. ``written``: whether the last request went out on it."""
+
+    def __init__(self) -> None:
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self.written = False
+
+    async def ask(self, port: int, request: bytes) -> int:
+        """The status of the answer. Raises OSError or EOFError where there is none."""
+        self.written = False
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = self._streams
+        if reader.at_eof():
+            raise EOFError
+        writer.write(request)
+        self.written = True
+        return await _status(reader)
+
+    def hang_up(self) -> None:
+        """Close the connection, if there is one."""
+        if self._streams:
+            self._streams[1].transport.abort()
+        self._streams = None
+
+
+def _request(content: bytes) -> bytes:
+    head = f"POST /process-event HTTP/1.1\r\nHost: connector\r\nAuthorization: Bearer {TOKEN}\r\n"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
 async def _status(reader: asyncio.StreamReader) -> int:

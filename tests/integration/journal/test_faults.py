@@ -39,7 +39,7 @@ async def _refused_start(journal: Path, extra: dict[str, str] | None = None) -> 
 
 async def _until_accepted(session: aiohttp.ClientSession, connector: Running, event_id: str) -> None:
     async with asyncio.timeout(20):
-        while await post(session, connector, body(event_id)) != 202:
+        while await post(session, connector, body(event_id)) != 202:  # noqa: ASYNC110 - the disk tells nobody
             await asyncio.sleep(0.05)
 
 
@@ -60,14 +60,15 @@ async def test_event_that_cannot_be_synced_is_refused_and_the_process_ends(
 
 
 async def test_nothing_answered_202_in_a_burst_is_lost_when_syncs_fail(disk: FaultyDisk, tmp_path: Path) -> None:
-    async with _on(disk) as connector:
-        async with Senders(connector, connections=8, lanes=4) as senders:
-            await senders.until(lambda: len(senders.accepted) > 300)
-            disk.fail(Fault.SYNC)
-            assert await connector.ended() == 1
+    async with _on(disk) as connector, Senders(connector, connections=8, lanes=4) as senders:
+        await senders.until(lambda: len(senders.accepted) > 300)
+        disk.fail(Fault.SYNC)
+        assert await connector.ended() == 1
     disk.heal()
     async with _on(disk) as connector:
-        await connector.until(lambda: set(senders.accepted) <= {line.event_id for line in handled(tmp_path / "handled")})
+        await connector.until(
+            lambda: set(senders.accepted) <= {line.event_id for line in handled(tmp_path / "handled")}
+        )
 
 
 async def test_full_disk_is_not_ready_and_recovers_by_itself(disk: FaultyDisk, tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MiB."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting is not allowed here; the disk of disk.c stands in for it")
     yield folder
@@ -125,7 +126,9 @@ async def test_disk_that_is_really_full_loses_nothing_and_is_used_again(small_di
             ballast.unlink()
             full = len(senders.accepted)
             await senders.until(lambda: len(senders.accepted) > full)
-        await connector.until(lambda: set(senders.accepted) <= {line.event_id for line in handled(tmp_path / "handled")})
+        await connector.until(
+            lambda: set(senders.accepted) <= {line.event_id for line in handled(tmp_path / "handled")}
+        )
 
 
 async def test_nearly_full_disk_is_left_alone(small_disk: Path, tmp_path: Path) -> None:
@@ -149,7 +152,8 @@ async def test_nearly_full_disk_is_left_alone(small_disk: Path, tmp_path: Path) 
 async def test_read_only_file_system_is_a_clear_refusal(small_disk: Path, tmp_path: Path) -> None:
     async with running(small_disk / "journal.db", {"HANDLED": str(tmp_path / "handled")}):
         pass
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    mount = await asyncio.create_subprocess_exec("mount", "-o", "remount,ro", small_disk)
+    assert await mount.wait() == 0
     said = await _refused_start(small_disk / "journal.db", {"HANDLED": str(tmp_path / "handled")})
     assert "Read-only file system" in said
     assert str(small_disk / "journal.db") in said

@@ -13,7 +13,7 @@ import pytest
 from connector.errors import StartError
 from tests.journal_support.engines import Clock, sqlite_store
 from tests.journal_support.faulty_disk import FaultyDisk, library
-from tests.journal_support.running import ROOT, client, environment, handled, running
+from tests.journal_support.running import ROOT, environment, handled, running
 from tests.journal_support.senders import Senders
 
 SYNC_OFF = """

@@ -1,7 +1,6 @@
 """The journal's file: what is refused, what is upgraded, what is taken out of it and what is not used again."""
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from connector.errors import StartError
 from connector.event import Event
 from connector.journal import sqlite
-from connector.journal.group import Batch
+from connector.journal.group import Batch, StoreError
 from connector.journal.sqlite import APPLICATION_ID, MIGRATIONS, SqliteStore
 from connector.outcome import Outcome
 from tests.journal_support.engines import DEAD, DONE, Clock, sqlite_store, waiting
@@ -114,9 +113,7 @@ def test_file_of_every_older_version_is_upgraded(path: Path, clock: Clock, versi
         assert [each.event_id for each in store.read(0, 9).events] == [first.event_id]
 
 
-def test_upgrade_that_fails_leaves_the_older_version(
-    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_upgrade_that_fails_leaves_the_older_version(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     _filled(path, clock)
     step = "CREATE TABLE more (id); INSERT INTO nowhere VALUES (1);"
     monkeypatch.setattr(sqlite, "MIGRATIONS", (*MIGRATIONS, step))
@@ -150,15 +147,14 @@ def test_page_damaged_while_running_is_not_written_over(path: Path, clock: Clock
         for start in range(4096, len(content), 4096):
             content[start : start + 16] = b"\xff" * 16
         path.write_bytes(content)
-        with pytest.raises(sqlite.StoreError) as fault:
+        with pytest.raises(StoreError) as fault:
             store.commit(Batch(calls=[lambda store: store.read(1000, 500)]))
         assert fault.value.fatal
 
 
 @pytest.fixture
-def pruning(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def pruning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "PRUNE_REST_SECONDS", 0.0)
-    yield
 
 
 def _end(store: SqliteStore, event_id: str, outcome: Outcome) -> Event:
@@ -232,7 +228,11 @@ def test_pruning_takes_what_is_over_and_leaves_the_rest(path: Path, clock: Clock
         store.commit(Batch(settles=[(events[name], outcome) for name, outcome in outcomes.items()]))
         clock.now += 90
         store.commit(Batch(settles=[(events["late"], DONE)]))
-        for passed, left in ((20, {"dead", "waiting", "open", "late"}), (100, {"dead", "waiting", "open"}), (1000, {"waiting", "open"})):
+        for passed, left in (
+            (20, {"dead", "waiting", "open", "late"}),
+            (100, {"dead", "waiting", "open"}),
+            (1000, {"waiting", "open"}),
+        ):
             clock.now += passed
             _prune(store)
             with closing(sqlite3.connect(path)) as db:
