@@ -107,6 +107,7 @@ class Connector:
         if not self.workers.started:
             return
         cut_off = await self.workers.drain(self.settings.drain_timeout, everything=not self.journal.durable)
+        await self.journal.flush()
         left = self.journal.size
         _log.log(
             _WARNING if left and not self.journal.durable else _INFO,

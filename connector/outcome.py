@@ -68,7 +68,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 def done(note: object, ms: int, handler: str = "", applied: Snapshot | None = None) -> Outcome:
     """The outcome of a handler that returned; what it returned is the note if it is a text."""
-    return Outcome("done", note[:MAX_REASON] if isinstance(note, str) else "", None, ms, handler, applied)
+    return Outcome("done", _kept(note) if isinstance(note, str) else "", None, ms, handler, applied)
 
 
 def decide(
@@ -105,7 +105,7 @@ def decide(
 
 def _text(fault: BaseException) -> str:
     try:
-        return str(fault)[:MAX_REASON]
+        return _kept(str(fault))
     except Exception:  # noqa: BLE001 - somebody else's exception, whose text raises in turn
         return ""
 
@@ -115,3 +115,8 @@ def _seconds(asked: object) -> float | None:
     if isinstance(asked, (int, float)) and asked == asked:
         return float(asked)
     return None
+
+
+def _kept(text: str) -> str:
+    """What is kept of a text. A lone surrogate, as in the name of a file that is no UTF-8, can be written nowhere."""
+    return text[:MAX_REASON].encode(errors="replace").decode()

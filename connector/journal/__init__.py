@@ -90,6 +90,9 @@ class Journal(ABC):
     async def append(self, event: Event) -> bool:
         """Keep ``event`` and set its ``seq``: True; False when its id is a duplicate. Raises NoRoom, Unavailable."""
 
+    async def flush(self) -> None:
+        """Return when everything appended and settled before is kept and the listener knows; or cannot be kept."""
+
     @abstractmethod
     def settle(self, event: Event, outcome: Outcome) -> None:
         """Note the outcome of the attempt that ``event`` stands for; the listener is told when it is kept."""
