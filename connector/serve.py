@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from connector import log
+from connector.access import AccessLog
 from connector.app import Connector
 from connector.errors import StartError, without_request
 from connector.settings import Settings, environment
@@ -123,7 +124,8 @@ def http_runner(connector: Connector) -> web.AppRunner:
     RequestHandler.handle_error = without_request  # type: ignore[assignment, method-assign]
     return web.AppRunner(
         connector.app,
-        access_log=log.access_logger if connector.settings.access_log else None,
+        access_log_class=AccessLog,
+        access_log=log.server_logger if connector.settings.access_log else None,
         logger=log.server_logger,
         keepalive_timeout=KEEPALIVE_TIMEOUT,
         lingering_time=LINGER,
