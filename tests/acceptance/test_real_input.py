@@ -36,6 +36,19 @@ async def test_every_event_is_answered_as_the_protocol_says_and_seen_by_a_worker
         assert [line for line in server.lines if line["level"] == "error"] == []
 
 
+@pytest.mark.parametrize("journal", JOURNALS)
+async def test_an_event_that_comes_many_times_at_once_is_processed_once(tmp_path: Path, journal: str) -> None:
+    bodies = [events.encode(events.of_subscriber(number, f"event-{number}")) for number in range(20)]
+    samples = [events.Sample(body, 202, "SIM/Updated") for body in bodies for _ in range(10)]
+    async with running(tmp_path, JOURNAL_URL=journal) as server:
+        delivered = await deliver(server.port, samples, connections=20)
+        assert [each for each in delivered if each.wrong] == []
+        await server.reached("event.processed", 20)
+        assert await server.terminate() == 0
+    assert (server.counts["event.accepted"], server.counts["event.processed"]) == (20, 20)
+    assert server.counts["event.duplicate"] == 180
+
+
 @pytest.mark.parametrize("subscribers", [1, 10_000])
 async def test_a_stop_in_a_burst_keeps_every_202(tmp_path: Path, subscribers: int) -> None:
     samples = events.generate(3, 20_000, subscribers=subscribers, largest=0)
