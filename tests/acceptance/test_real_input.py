@@ -63,7 +63,9 @@ async def test_a_stop_in_a_burst_keeps_every_202(tmp_path: Path, subscribers: in
     assert {each.answer.status for each in delivered if each.answer} <= {202, 400, 422, 503}
     told = {each.unique_id for each in delivered if each.accepted}
     accepted, processed = of_action(server, "event.accepted"), of_action(server, "event.processed")
+    (drained,) = [line for line in server.lines if line["action"] == "server.drained"]
     assert told == set(accepted)
+    assert len(accepted) == len(processed) + drained["left"]
     if journal != "memory://":
         async with running(tmp_path, JOURNAL_URL=journal) as server:
             await server.reached("event.processed", len(accepted) - len(processed))
