@@ -34,6 +34,7 @@ ACTIONS = {
     "log",
     "request.failed",
     "request.refused",
+    "request.served",
     "server.drained",
     "server.draining",
     "server.killed",
