@@ -337,7 +337,7 @@ class SqliteStore(Store):
 
     def _connect(self) -> None:
         db = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=1024
         )
         self._connection = db
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
