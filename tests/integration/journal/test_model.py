@@ -179,7 +179,7 @@ class SqliteMachine(JournalMachine):
 def _case(machine: type[JournalMachine], examples: int) -> Callable[..., Any]:
     case = machine.TestCase
     case.settings = settings(max_examples=examples, stateful_step_count=40, deadline=None)
-    return case  # type: ignore[no-any-return]
+    return case
 
 
 TestMemory = _case(MemoryMachine, 60)
