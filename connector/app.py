@@ -41,8 +41,8 @@ class Connector:
         clock = clock or steady_clock()
         self.settings = settings
         self.handlers: Handlers = handlers.load(settings.handlers)
-        self.journal = open_journal(settings, clock)
-        self.lanes = Lanes(self.journal, settings.queue_size, clock)
+        self.journal = make_journal(settings, clock)
+        self.lanes = Lanes(self.journal, settings.queue_size, clock, self.handlers.latest)
         self.workers = Workers(
             self.lanes,
             self.journal,
@@ -50,11 +50,12 @@ class Connector:
             RetryPolicy(settings.retry_base, settings.retry_max, settings.max_attempts, settings.max_age),
             count=settings.workers,
             timeout=settings.handler_timeout,
+            hold_dead=settings.on_dead == "hold",
             burst=settings.max_backlog // BURST_SHARE if self.journal.durable else 0,
             clock=clock,
         )
         self.accept = Accept(
-            Schema(settings.required_fields, settings.order_by),
+            Schema(settings.required_fields, settings.order_by, self.handlers.require),
             self.journal,
             max_body=settings.max_body_bytes,
             body_timeout=settings.body_timeout,
@@ -98,7 +99,7 @@ class Connector:
 
     def stop_accepting(self) -> None:
         """Not ready, and 503 to events, from now on."""
-        self.accept.stopping = True
+        self.accept.stop()
 
     async def drain(self) -> None:
         """Let running events end within DRAIN_TIMEOUT and say what is left. Does its work once."""
@@ -106,6 +107,7 @@ class Connector:
         if not self.workers.started:
             return
         cut_off = await self.workers.drain(self.settings.drain_timeout, everything=not self.journal.durable)
+        await self.journal.flush()
         left = self.journal.size
         _log.log(
             _WARNING if left and not self.journal.durable else _INFO,
@@ -122,20 +124,25 @@ _INFO: Final = 20
 _WARNING: Final = 30
 
 
-def open_journal(settings: Settings, clock: Callable[[], float]) -> Journal:
+def make_journal(settings: Settings, clock: Callable[[], float]) -> Journal:
     """The journal that JOURNAL_URL names, not opened yet."""
-    path = settings.journal_url.removeprefix("sqlite:///")
-    if path == settings.journal_url:
+    path = settings.journal_path
+    if path is None:
         return MemoryJournal(settings.queue_size)
-    store = SqliteStore(
-        Path(path),
+    return GroupCommitJournal(make_store(settings, path, clock), settings.max_backlog)
+
+
+def make_store(settings: Settings, path: Path, clock: Callable[[], float]) -> SqliteStore:
+    """The store of an SQLite journal, not opened yet."""
+    return SqliteStore(
+        path,
         keep_done=settings.keep_done,
         keep_dead=settings.keep_dead,
         keep_ids=settings.keep_ids,
         min_free_disk=settings.min_free_disk,
+        longest_wait=settings.retry_max,
         clock=clock,
     )
-    return GroupCommitJournal(store, settings.max_backlog)
 
 
 def steady_clock() -> Callable[[], float]:

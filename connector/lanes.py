@@ -26,12 +26,15 @@ disk. Both ways go through ``_admit``.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from math import inf
 from typing import Final
 
 from connector.errors import Unavailable
 from connector.event import Event
 from connector.journal import Journal
+from connector.newest import Snapshot, is_older, snapshot
 from connector.outcome import Outcome
 
 LOOK_AHEAD: Final = 16
@@ -40,6 +43,9 @@ LOOK_AHEAD: Final = 16
 READ_EVENTS: Final = 256
 """Events read from the journal at a time: a few milliseconds of work for the loop."""
 
+READ_AGAIN_SECONDS: Final = 1.0
+"""Until the journal is read again after it could not be read."""
+
 READ_LANES: Final = 64
 """Lanes read from the journal at a time."""
 
@@ -47,13 +53,15 @@ READ_LANES: Final = 64
 class Lane:
     """A subscriber with open events in memory, or about to be read into it."""
 
-    __slots__ = ("events", "key", "more", "newest")
+    __slots__ = ("events", "key", "last", "more", "newest", "running")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.events: deque[Event] = deque()
+        self.running = False
         self.more = False
-        self.newest = 0
+        self.last = 0
+        self.newest: dict[str, Snapshot] = {}
 
 
 class Lanes:
@@ -61,7 +69,7 @@ class Lanes:
 
     ``queue_size``  events held in memory
     ``clock``       seconds since the epoch, steady while the process runs
-    ``wakes``       whether a new event is a reason to look again at a lane whose head waits
+    ``latest``      the name of the handler that wants only the newest event of this type, None for other types
     """
 
     def __init__(
@@ -69,12 +77,12 @@ class Lanes:
         journal: Journal,
         queue_size: int,
         clock: Callable[[], float],
-        wakes: Callable[[Event], bool] = lambda _: False,
+        latest: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._journal = journal
         self._queue_size = queue_size
         self._clock = clock
-        self._wakes = wakes
+        self._latest = latest
         self._ready: asyncio.Queue[Lane] = asyncio.Queue()
         self._lanes: dict[str, Lane] = {}
         self._parked: set[str] = set()
@@ -84,6 +92,7 @@ class Lanes:
         self._last = 0
         self._wanted = asyncio.Event()
         self._empty = asyncio.Event()
+        self._holds: set[str] = set()
         self._going = asyncio.Event()
         self._going.set()
         self._next_due: float | None = None
@@ -116,24 +125,49 @@ class Lanes:
         return len(self._parked)
 
     @property
-    def paused(self) -> bool:
-        """Whether ``take`` waits although there is work."""
-        return not self._going.is_set()
+    def holds(self) -> frozenset[str]:
+        """Why ``take`` waits although there is work; empty when it does not."""
+        return frozenset(self._holds)
 
-    def pause(self) -> None:
-        """Hand out no event until ``resume``."""
+    def hold(self, reason: str) -> None:
+        """Hand out no event until every reason to hold is released. Accepting goes on."""
+        self._holds.add(reason)
         self._going.clear()
 
-    def resume(self) -> None:
-        """Hand out events again."""
-        self._going.set()
+    def release(self, reason: str) -> None:
+        """Withdraw a reason to hold."""
+        self._holds.discard(reason)
+        if not self._holds:
+            self._going.set()
 
     async def take(self) -> Event:
-        """The head of the lane that has waited longest; its lane rests until the event is settled."""
-        lane = await self._ready.get()
-        while not self._going.is_set():
-            await self._going.wait()
-        return lane.events[0]
+        """The head of the lane that has waited longest; its lane rests until the event is settled or given back."""
+        while True:
+            lane = await self._ready.get()
+            while self._holds:
+                await self._going.wait()
+            if lane.events:
+                lane.running = True
+                return lane.events[0]
+            self._go_on(lane)
+
+    def newer(self, event: Event, handler: str) -> str | None:
+        """The id of an event behind ``event`` in its lane that makes it pointless for a ``latest_only`` handler."""
+        newest = self._lanes[event.lane].newest.get(handler)
+        if newest is None or newest.seq <= event.seq:
+            return None
+        return newest.event_id if is_older(snapshot(event.body, event.seq, event.event_id), newest) else None
+
+    def put_back(self, event: Event) -> None:
+        """Give a taken event back as if it had not been taken: its lane is next again, its attempt not spent."""
+        lane = self._lanes[event.lane]
+        lane.running = False
+        self._ready.put_nowait(lane)
+
+    def rest(self, event: Event) -> None:
+        """Give a taken event back that waits for its retry, or for an operator, in the journal."""
+        lane = self._lanes[event.lane]
+        self._park(lane, None if event.due == inf else event.due)
 
     async def join(self) -> None:
         """Return when no event is left that could be run now."""
@@ -155,6 +189,7 @@ class Lanes:
     def settled(self, event: Event, outcome: Outcome, kept: bool) -> None:
         """The attempt has ended: the next event of the lane may run, or the lane parks behind its head."""
         lane = self._lanes[event.lane]
+        lane.running = False
         lane.events.popleft()
         self._loaded -= 1
         if kept and not outcome.final:
@@ -166,24 +201,49 @@ class Lanes:
         elif not self._lanes:
             self._empty.set()
 
+    def changed(self, last_seq: int, lanes: Iterable[str], holds: Mapping[str, bool]) -> None:
+        """An operator has changed the journal: there are events up to ``last_seq``, and these lanes are different."""
+        self._last = max(self._last, last_seq)
+        for key in lanes:
+            lane = self._lanes.get(key)
+            if lane is not None:
+                keep = 1 if lane.running else 0
+                while len(lane.events) > keep:
+                    lane.events.pop()
+                    self._loaded -= 1
+                lane.more = True
+            elif key in self._parked:
+                self._unpark(key)
+        for reason, held in holds.items():
+            (self.hold if held else self.release)(reason)
+        self._wanted.set()
+
     def _admit(self, event: Event) -> None:
         key = event.lane
-        if key in self._parked:
-            if self._wakes(event):
-                self._unpark(key, event.seq)
-            return
+        latest = self._latest(event.event_type)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key)
-            lane.events.append(event)
-            self._loaded += 1
-            self._ready.put_nowait(lane)
-        elif lane.more or len(lane.events) >= LOOK_AHEAD:
+            if key in self._parked:
+                if latest is None:
+                    return
+                lane = self._unpark(key)  # the newcomer may make the head pointless
+            else:
+                lane = self._lanes[key] = Lane(key)
+                self._ready.put_nowait(lane)
+        if latest is not None:
+            self._note_newest(lane, event, latest)
+        if lane.more or len(lane.events) >= LOOK_AHEAD:
             lane.more = True
-            lane.newest = event.seq
+            lane.last = event.seq
         else:
             lane.events.append(event)
             self._loaded += 1
+
+    def _note_newest(self, lane: Lane, event: Event, handler: str) -> None:
+        this = snapshot(event.body, event.seq, event.event_id)
+        newest = lane.newest.get(handler)
+        if newest is None or is_older(newest, this):
+            lane.newest[handler] = this
 
     def _go_on(self, lane: Lane) -> None:
         if lane.events:
@@ -201,20 +261,21 @@ class Lanes:
         if due is not None:
             self._wake_at(due)
 
-    def _unpark(self, key: str, newest: int = 0) -> None:
+    def _unpark(self, key: str) -> Lane:
         self._parked.remove(key)
         lane = self._lanes[key] = Lane(key)
         lane.more = True
-        lane.newest = newest
         self._hungry.append(lane)
         self._wanted.set()
+        return lane
 
     def _wake_at(self, due: float) -> None:
         if self._next_due is None or due < self._next_due:
             self._next_due = due
             if self._timer:
                 self._timer.cancel()
-            delay = max(0.0, due - self._clock())
+            # uvloop's timers count whole milliseconds and may be early by one: late by two is never early
+            delay = max(0.0, due - self._clock()) + 0.002
             self._timer = asyncio.get_running_loop().call_later(delay, self._wanted.set)
 
     async def _feed(self) -> None:
@@ -226,37 +287,42 @@ class Lanes:
                 await self._read_lanes()
                 await self._read_ahead()
             except Unavailable:
-                self._timer = asyncio.get_running_loop().call_later(1.0, self._wanted.set)
+                asyncio.get_running_loop().call_later(READ_AGAIN_SECONDS, self._wanted.set)
             if not self._lanes:
                 self._empty.set()
 
     async def _read_due(self) -> None:
-        if self._next_due is None and not self._parked:
+        if not self._parked:
             return
-        if self._next_due is not None and self._next_due > self._clock():
+        due, self._next_due = self._next_due, None
+        if due is not None and due > self._clock():
+            self._wake_at(due)
             return
-        lanes, next_due = await self._journal.claim_due(self._clock(), READ_EVENTS)
+        try:
+            lanes, next_due = await self._journal.claim_due(self._clock(), READ_EVENTS)
+        except Unavailable:
+            self._next_due = due
+            raise
         for key in lanes:
             if key in self._parked:
                 self._unpark(key)
-        self._next_due = None
         if next_due is not None:
             self._wake_at(next_due)
 
     async def _read_lanes(self) -> None:
         while self._hungry:
-            lanes = [self._hungry.popleft() for _ in range(min(READ_LANES, len(self._hungry)))]
+            lanes = list(islice(self._hungry, READ_LANES))
             upto = self._watermark
-            try:
-                found = await self._journal.read_lanes([lane.key for lane in lanes], upto, LOOK_AHEAD + 1)
-            except Unavailable:
-                self._hungry.extend(lanes)
-                raise
+            found = await self._journal.read_lanes([lane.key for lane in lanes], upto, LOOK_AHEAD + 1)
             for lane in lanes:
+                self._hungry.popleft()
                 events = found.get(lane.key, ())
                 lane.events.extend(events[:LOOK_AHEAD])
-                lane.more = len(events) > LOOK_AHEAD or lane.newest > upto
+                lane.more = len(events) > LOOK_AHEAD or lane.last > upto
                 self._loaded += len(lane.events)
+                for event in events:
+                    if (latest := self._latest(event.event_type)) is not None:
+                        self._note_newest(lane, event, latest)
                 self._go_on(lane)
 
     async def _read_ahead(self) -> None:

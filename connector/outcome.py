@@ -4,6 +4,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from connector.newest import Snapshot
 from connector.retry import RetryPolicy
 
 State = Literal["done", "ignored", "superseded", "waiting", "dead", "held"]
@@ -36,20 +37,28 @@ class Ignored(Exception):  # it ends the event well
         super().__init__(reason)
 
 
+class Postponed(Exception):
+    """Raised where the external system is known to be away: the event goes back, and no attempt is spent."""
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """The end of an attempt.
 
     ``state``   done, ignored, superseded, dead: final. waiting: run again at ``due``. held: dead, and its lane with
                 it until an operator decides.
-    ``reason``  the handler's note, or why it did not go well; at most ``MAX_REASON`` characters
+    ``reason``  the handler's note, why it did not go well, or the id of the event that superseded this one; at most
+                ``MAX_REASON`` characters
     ``due``     when the next attempt is due, in seconds since the epoch (waiting only)
     ``ms``      how long the attempt took, in milliseconds
+    ``handler``, ``applied``  what is the newest snapshot applied by which handler now (``latest_only`` handlers)
     """
 
     state: State
     reason: str = ""
     due: float | None = None
     ms: int = 0
+    handler: str = ""
+    applied: Snapshot | None = None
 
     @property
     def final(self) -> bool:
@@ -57,9 +66,9 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.state in FINAL
 
 
-def done(note: object, ms: int) -> Outcome:
+def done(note: object, ms: int, handler: str = "", applied: Snapshot | None = None) -> Outcome:
     """The outcome of a handler that returned; what it returned is the note if it is a text."""
-    return Outcome("done", _kept(note) if isinstance(note, str) else "", ms=ms)
+    return Outcome("done", _kept(note) if isinstance(note, str) else "", None, ms, handler, applied)
 
 
 def decide(
@@ -86,7 +95,7 @@ def decide(
         case DeadLetter():
             return Outcome("held" if hold_dead else "dead", _text(fault), ms=ms)
         case Retry():
-            reason, asked = _text(fault), fault.after
+            reason, asked = _text(fault), _seconds(fault.after)
         case _:
             reason, asked = f"{type(fault).__name__}: {_text(fault)}".removesuffix(": "), None
     if why := policy.gives_up(attempt, age, max_attempts):
@@ -95,7 +104,17 @@ def decide(
 
 
 def _text(fault: BaseException) -> str:
-    return _kept(str(fault))
+    try:
+        return _kept(str(fault))
+    except Exception:  # noqa: BLE001 - somebody else's exception, whose text raises in turn
+        return ""
+
+
+def _seconds(asked: object) -> float | None:
+    """What a handler asked for, if it is a number of seconds at all."""
+    if isinstance(asked, (int, float)) and asked == asked:
+        return float(asked)
+    return None
 
 
 def _kept(text: str) -> str:

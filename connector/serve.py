@@ -6,19 +6,18 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import aiohttp.web_response
 from aiohttp import web
-from dotenv import dotenv_values
+from aiohttp.web_protocol import RequestHandler
 
 from connector import log
 from connector.app import Connector
-from connector.errors import StartError
-from connector.settings import Settings
+from connector.errors import StartError, without_request
+from connector.settings import Settings, environment
 
 EXIT_START: Final = 2
 """Exit code when the program could not start: a setting, a handler, the port, the journal."""
@@ -41,19 +40,21 @@ GC_THRESHOLD: Final = 100_000
 _log = log.get_logger()
 
 
-def main(environment: Mapping[str, str] | None = None) -> int:
-    """Run a connector until a signal stops it; the exit code. ``.env`` counts where the environment is silent."""
+def main() -> int:
+    """Run a connector until a signal stops it; the exit code."""
     try:
-        if environment is None:
-            dotenv = {name: text for name, text in dotenv_values(Path.cwd() / ".env").items() if text is not None}
-            environment = dotenv | dict(os.environ)
-        settings = with_token(Settings.load(environment))
+        settings = with_token(Settings.load(environment()))
         log.configure(settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(serve(settings))
     except StartError as fault:
-        print(*(f"cannot start: {line}" for line in str(fault).splitlines()), sep="\n", file=sys.stderr)
-        return EXIT_START
+        return report(fault)
+
+
+def report(fault: StartError) -> int:
+    """Tell the operator on stderr why there is no start, a line a fault; the exit code."""
+    print(*(f"cannot start: {line}" for line in str(fault).splitlines()), sep="\n", file=sys.stderr)
+    return EXIT_START
 
 
 def with_token(settings: Settings) -> Settings:
@@ -73,17 +74,8 @@ async def serve(settings: Settings) -> int:
     """Start, announce, wait for SIGTERM or SIGINT, stop in order; the exit code. Raises StartError."""
     loop = asyncio.get_running_loop()
     log.writer.attach(loop)
-    # aiohttp names itself and its version in the answer to a request that is no HTTP, with no other way to stop it.
-    aiohttp.web_response.SERVER_SOFTWARE = "connector"  # type: ignore[attr-defined]
     connector = Connector(settings)
-    runner = web.AppRunner(
-        connector.app,
-        access_log=log.access_logger if settings.access_log else None,
-        logger=log.server_logger,
-        keepalive_timeout=KEEPALIVE_TIMEOUT,
-        lingering_time=LINGER,
-        shutdown_timeout=ANSWER_TIMEOUT,
-    )
+    runner = http_runner(connector)
     stop = _stop_signal(loop)
     try:
         await runner.setup()
@@ -121,6 +113,22 @@ async def serve(settings: Settings) -> int:
         log.writer.detach()
     _log.info("Stopped", action="server.stopped")
     return 0 if stop.done() else EXIT_LOST
+
+
+def http_runner(connector: Connector) -> web.AppRunner:
+    """What speaks HTTP for a connector, not yet set up."""
+    # aiohttp names itself and its version in every answer, and has its own for what is no request, with no other way
+    # to stop it.
+    aiohttp.web_response.SERVER_SOFTWARE = "connector"  # type: ignore[attr-defined]
+    RequestHandler.handle_error = without_request  # type: ignore[assignment, method-assign]
+    return web.AppRunner(
+        connector.app,
+        access_log=log.access_logger if connector.settings.access_log else None,
+        logger=log.server_logger,
+        keepalive_timeout=KEEPALIVE_TIMEOUT,
+        lingering_time=LINGER,
+        shutdown_timeout=ANSWER_TIMEOUT,
+    )
 
 
 def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:

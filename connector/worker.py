@@ -5,14 +5,17 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from connector import log
+from connector.errors import Unavailable
 from connector.event import Event
 from connector.handlers import Handler, Handlers
 from connector.journal import Journal
 from connector.lanes import Lanes
-from connector.outcome import Outcome, decide, done
+from connector.newest import Snapshot, after, is_older, snapshot
+from connector.outcome import Outcome, Postponed, decide, done
 from connector.retry import RetryPolicy
 
 _LINES: Final = {
@@ -25,6 +28,9 @@ _LINES: Final = {
 }
 
 
+JOURNAL_PAUSE: Final = 0.5
+"""Seconds that a worker waits when the journal cannot be asked which snapshot is the newest."""
+
 WATCH_INTERVAL: Final = 0.05
 """Seconds between looks for handlers that run too long; a handler is cut off that much late at most."""
 
@@ -35,6 +41,7 @@ class Workers:
     ``timeout``  seconds until a handler is cut off, unless the handler says otherwise
     ``burst``    with fewer open events than that, requests go first: a burst is accepted at full speed and worked off
                  after it; with more, the work gets its share, so that a flood does not starve it
+    ``hold_dead``  whether the events behind a dead one wait for an operator
     ``clock``    seconds since the epoch
     """
 
@@ -48,6 +55,7 @@ class Workers:
         count: int,
         timeout: float,
         burst: int,
+        hold_dead: bool,
         clock: Callable[[], float],
     ) -> None:
         self._lanes = lanes
@@ -56,6 +64,7 @@ class Workers:
         self._policy = policy
         self._timeout = timeout
         self._burst = burst
+        self._hold_dead = hold_dead
         self._clock = clock
         self._workers = [_Worker() for _ in range(count)]
         self._watch: asyncio.Task[None] | None = None
@@ -107,35 +116,64 @@ class Workers:
     async def _work(self, worker: "_Worker") -> None:
         while not self._stopping:
             event = await self._lanes.take()
-            handler = self._handlers.find(event.event_type)
-            if handler is None:
-                outcome = Outcome("ignored", f"no handler takes {event.event_type}")
-            else:
-                outcome = await self._run(worker, event, handler)
-            self._journal.settle(event, outcome)
+            try:
+                outcome = await self._handle(worker, event)
+            except (Postponed, Unavailable) as reason:
+                self._lanes.put_back(event)
+                await asyncio.sleep(0 if isinstance(reason, Postponed) else JOURNAL_PAUSE)
+                continue
+            if outcome is None:
+                self._lanes.rest(event)
+                continue
             self._say(event, outcome)
+            self._journal.settle(event, outcome)
             if self._journal.size < self._burst:
                 await asyncio.sleep(0)
 
-    async def _run(self, worker: "_Worker", event: Event, handler: Handler) -> Outcome:
+    async def _handle(self, worker: "_Worker", event: Event) -> Outcome | None:
+        """The outcome of the event's next attempt; None where it is not due yet."""
+        handler = self._handlers.find(event.event_type)
+        applied = None
+        if handler is not None and handler.latest_only and event.due != inf:
+            mine = snapshot(event.body, event.seq, event.event_id)
+            by = self._lanes.newer(event, handler.name)
+            if by is None:
+                before = await self._journal.newest(event.lane, handler.name)
+                by = before.event_id if before is not None and is_older(mine, before) else None
+                applied = after(mine, before)
+            if by is not None:
+                return Outcome("superseded", by)
+        if event.due is not None and event.due > self._clock():
+            return None
+        if handler is None:
+            return Outcome("ignored", f"no handler takes {event.event_type}")
+        return await self._run(worker, event, handler, applied)
+
+    async def _run(self, worker: "_Worker", event: Event, handler: Handler, applied: Snapshot | None) -> Outcome:
         started = time.monotonic()
         fault: BaseException | None = None
         note: object = None
-        worker.event, worker.deadline = event, started + (handler.timeout or self._timeout)
+        timeout = handler.timeout or self._timeout
+        worker.event, worker.deadline = event, started + timeout
         try:
             note = await handler.call(event)
+        except Postponed:
+            raise
         except Exception as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
             fault = raised
-        except asyncio.CancelledError:
-            if not worker.cut_off:
+        except asyncio.CancelledError as raised:
+            if worker.cut_off:
+                asyncio.current_task().uncancel()  # type: ignore[union-attr]
+                fault = TimeoutError(f"cut off after {timeout:g} s")
+            elif asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise
-            asyncio.current_task().uncancel()  # type: ignore[union-attr]
-            fault = TimeoutError(f"cut off after {handler.timeout or self._timeout:g} s")
+            else:
+                fault = raised  # something that the handler waited for was cancelled, not the worker
         finally:
             worker.event, worker.cut_off = None, False
         ms = round((time.monotonic() - started) * 1000)
         if fault is None:
-            return done(note, ms)
+            return done(note, ms, handler.name, applied)
         now = self._clock()
         return decide(
             fault,
@@ -146,6 +184,7 @@ class Workers:
             ms=ms,
             policy=self._policy,
             max_attempts=handler.max_attempts,
+            hold_dead=self._hold_dead,
         )
 
     async def _cut_off_late(self) -> None:

@@ -75,6 +75,15 @@ def on(
     return declare
 
 
+def handler_of(function: Callable[..., Any]) -> Handler:
+    """The handler that a function was declared to be. Raises ValueError where it was not."""
+    declared = getattr(function, _MARK, None)
+    if declared is None:
+        raise ValueError(f"{function!r} is no handler: put @on(...) before it")
+    handler: Handler = declared[0]
+    return handler
+
+
 class Handlers:
     """The handlers of a connector, by event type."""
 
@@ -86,6 +95,16 @@ class Handlers:
     def find(self, event_type: str) -> Handler | None:
         """Who takes events of this type; None where nobody does."""
         return self._by_type.get(event_type, self._rest)
+
+    @property
+    def require(self) -> dict[str, tuple[str, ...]]:
+        """The fields that events must have, by event type; ``*`` for types that no handler names."""
+        return {name: handler.require for name, handler in self._by_type.items() if handler.require}
+
+    def latest(self, event_type: str) -> str | None:
+        """The name of the handler of this type if it is ``latest_only``."""
+        handler = self.find(event_type)
+        return handler.name if handler is not None and handler.latest_only else None
 
 
 def load(modules: Sequence[str]) -> Handlers:

@@ -29,10 +29,11 @@ Invariants, which ``tests/integration/journal`` holds against every engine:
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from connector.event import Event
+from connector.newest import Snapshot
 from connector.outcome import Outcome
 
 
@@ -44,6 +45,9 @@ class Listener(Protocol):
 
     def settled(self, event: Event, outcome: Outcome, kept: bool) -> None:
         """The outcome of ``event`` is kept; or was not, since another had settled the event (``kept`` is False)."""
+
+    def changed(self, last_seq: int, lanes: Iterable[str], holds: Mapping[str, bool]) -> None:
+        """An operator's change is kept: new events up to ``last_seq``, lanes to look at again, holds to set or lift."""
 
 
 class Page(NamedTuple):
@@ -86,6 +90,9 @@ class Journal(ABC):
     async def append(self, event: Event) -> bool:
         """Keep ``event`` and set its ``seq``: True; False when its id is a duplicate. Raises NoRoom, Unavailable."""
 
+    async def flush(self) -> None:
+        """Return when everything appended and settled before is kept and the listener knows; or cannot be kept."""
+
     @abstractmethod
     def settle(self, event: Event, outcome: Outcome) -> None:
         """Note the outcome of the attempt that ``event`` stands for; the listener is told when it is kept."""
@@ -105,3 +112,7 @@ class Journal(ABC):
     @abstractmethod
     async def claim_due(self, now: float, limit: int) -> tuple[Sequence[str], float | None]:
         """Make waiting events that are due pending again: their lanes, and when the next one is due."""
+
+    @abstractmethod
+    async def newest(self, lane: str, handler: str) -> Snapshot | None:
+        """The newest snapshot of this lane that ``handler`` has applied, as its settled outcomes said."""

@@ -1,7 +1,7 @@
 """The engines that the contract is held against, and a listener that writes down what it hears."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Heard:
     def __init__(self) -> None:
         self.stored_events: list[Event] = []
         self.settled_events: list[tuple[Event, Outcome, bool]] = []
+        self.changes: list[tuple[int, set[str], dict[str, bool]]] = []
         self.log: list[tuple[str, int]] = []
         self._grown = asyncio.Event()
 
@@ -52,6 +53,10 @@ class Heard:
     def settled(self, event: Event, outcome: Outcome, kept: bool) -> None:
         self.settled_events.append((event, outcome, kept))
         self.log.append((outcome.state if kept else "lost", event.seq))
+        self._grown.set()
+
+    def changed(self, last_seq: int, lanes: Iterable[str], holds: Mapping[str, bool]) -> None:
+        self.changes.append((last_seq, set(lanes), dict(holds)))
         self._grown.set()
 
     async def until(self, there: Callable[[], bool]) -> None:
