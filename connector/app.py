@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 
 from connector import handlers, log
 from connector.accept import Accept
+from connector.answers import Answers
 from connector.auth import BearerAuth
 from connector.errors import errors
 from connector.event import Schema
@@ -42,7 +43,14 @@ class Connector:
         self.settings = settings
         self.handlers: Handlers = handlers.load(settings.handlers)
         self.journal = make_journal(settings, clock)
-        self.lanes = Lanes(self.journal, settings.queue_size, clock, self.handlers.latest)
+        self.answers = Answers(settings.outcome_timeout) if settings.response == "outcome" else None
+        self.lanes = Lanes(
+            self.journal,
+            settings.queue_size,
+            clock,
+            self.handlers.latest,
+            self.answers.kept if self.answers else lambda _, __: None,
+        )
         self.workers = Workers(
             self.lanes,
             self.journal,
@@ -53,6 +61,7 @@ class Connector:
             hold_dead=settings.on_dead == "hold",
             burst=settings.max_backlog // BURST_SHARE if self.journal.durable else 0,
             clock=clock,
+            answers=self.answers,
         )
         self.accept = Accept(
             Schema(settings.required_fields, settings.order_by, self.handlers.require),
@@ -60,6 +69,7 @@ class Connector:
             max_body=settings.max_body_bytes,
             body_timeout=settings.body_timeout,
             clock=clock,
+            answers=self.answers,
         )
         self.health = Health()
         auth = BearerAuth(settings.api_token)
@@ -107,6 +117,8 @@ class Connector:
         if not self.workers.started:
             return
         cut_off = await self.workers.drain(self.settings.drain_timeout, everything=not self.journal.durable)
+        if self.answers is not None:
+            self.answers.let_go()
         await self.journal.flush()
         left = self.journal.size
         _log.log(

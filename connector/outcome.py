@@ -51,6 +51,7 @@ class Outcome(msgspec.Struct, frozen=True):
     ``due``     when the next attempt is due, in seconds since the epoch (waiting only)
     ``ms``      how long the attempt took, in milliseconds
     ``handler``, ``applied``  what is the newest snapshot applied by which handler now (``latest_only`` handlers)
+    ``kind``    how the external system failed, where that is known: see ``connector.external.failures.Kind``
     """
 
     state: State
@@ -59,6 +60,7 @@ class Outcome(msgspec.Struct, frozen=True):
     ms: int = 0
     handler: str = ""
     applied: Snapshot | None = None
+    kind: str = ""
 
     @property
     def final(self) -> bool:
@@ -89,18 +91,20 @@ def decide(
     ``age``    seconds since acceptance, ``now`` seconds since the epoch, ``chance`` from 0 to 1 for the jitter
     ``hold_dead``  whether a dead head holds its lane
     """
+    kind = str(getattr(fault, "kind", ""))
     match fault:
         case Ignored():
             return Outcome("ignored", _text(fault), ms=ms)
         case DeadLetter():
-            return Outcome("held" if hold_dead else "dead", _text(fault), ms=ms)
+            return Outcome("held" if hold_dead else "dead", _text(fault), ms=ms, kind=kind)
         case Retry():
             reason, asked = _text(fault), _seconds(fault.after)
         case _:
             reason, asked = f"{type(fault).__name__}: {_text(fault)}".removesuffix(": "), None
     if why := policy.gives_up(attempt, age, max_attempts):
-        return Outcome("held" if hold_dead else "dead", f"{why}: {reason}"[:MAX_REASON], ms=ms)
-    return Outcome("waiting", reason[:MAX_REASON], due=now + policy.delay(attempt, chance, asked), ms=ms)
+        return Outcome("held" if hold_dead else "dead", f"{why}: {reason}"[:MAX_REASON], ms=ms, kind=kind)
+    due = now + policy.delay(attempt, chance, asked)
+    return Outcome("waiting", reason[:MAX_REASON], due=due, ms=ms, kind=kind)
 
 
 def _text(fault: BaseException) -> str:

@@ -57,6 +57,9 @@ class MemoryJournal(Journal):
         self._listener.stored(event)
         return True
 
+    async def flush(self) -> None:
+        """Nothing is ever under way."""
+
     def settle(self, event: Event, outcome: Outcome) -> None:
         kept = self._open.get(event.seq) is event
         if kept:
