@@ -398,7 +398,7 @@ class SqliteStore(Store):
         self.holds = [PAUSED] if paused else []
         db.execute("DELETE FROM commands WHERE made_at < ?", (self._clock() - COMMAND_SECONDS,))
         latest = self._clock() + self._longest_wait
-        db.execute("UPDATE open SET due = ? WHERE state = ? AND due > ?", (latest, WAITING, latest))
+        db.execute("UPDATE open SET due = ? WHERE state > 0 AND state = ? AND due > ?", (latest, WAITING, latest))
         db.execute("COMMIT")
         self._pruned_to = 0
 
