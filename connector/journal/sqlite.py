@@ -220,7 +220,10 @@ class SqliteStore(Store):
     def has_mail(self) -> bool:
         if self._connection is None:
             return False
-        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        try:
+            (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error:
+            return True  # the next transaction finds out what is wrong
         self._mail = self._mail or version != self._data_version
         self._data_version = version
         return self._mail
