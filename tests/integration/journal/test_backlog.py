@@ -4,7 +4,7 @@ import asyncio
 import random
 import sqlite3
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from connector.errors import Unavailable
 from connector.event import Event
 from connector.journal import sqlite
 from connector.journal.group import GroupCommitJournal
+from connector.journal.memory import MemoryJournal
 from connector.lanes import LOOK_AHEAD, Lanes
 from connector.outcome import Outcome
-from tests.journal_support.engines import DONE, Clock, sqlite_store, waiting
+from tests.journal_support.engines import DONE, TIMEOUT, Clock, sqlite_store, waiting
 from tests.journal_support.events import event
 
 QUEUE = 50
@@ -155,6 +156,42 @@ async def test_lanes_that_wait_for_a_retry_do_not_hold_up_or_lose_others(path: P
     again: set[str] = set()
     taken = [each for each in line.taken if each not in failed or each in again or again.add(each)]  # type: ignore[func-returns-value]
     assert _in_order(taken, lane_of, [each.event_id for each in events])
+
+
+class Slow(MemoryJournal):
+    """A journal that looks for due events only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(100)
+        self.asked, self.let = asyncio.Event(), asyncio.Event()
+
+    async def claim_due(self, now: float, limit: int) -> tuple[Sequence[str], float | None]:
+        self.asked.set()
+        await self.let.wait()
+        return await super().claim_due(now, limit)
+
+
+async def test_retry_noted_while_others_are_claimed_does_not_keep_later_ones_asleep() -> None:
+    clock, journal = Clock(), Slow()
+    lanes = Lanes(journal, QUEUE, clock)
+    await lanes.start()
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            await journal.append(event(lane="lane:1"))
+            await journal.append(event(lane="lane:2"))
+            first, second = await lanes.take(), await lanes.take()
+            journal.settle(first, waiting(clock.now))
+            await journal.asked.wait()
+            journal.settle(second, waiting(clock.now))
+            await asyncio.sleep(0.01)  # the timer of the second one is over before the claim, which takes both
+            journal.let.set()
+            first, second = await lanes.take(), await lanes.take()
+            await asyncio.sleep(0.01)
+            journal.settle(first, DONE)
+            journal.settle(second, waiting(clock.now))
+            assert (await lanes.take()).attempt == 3
+    finally:
+        await lanes.stop()
 
 
 async def test_lane_that_could_not_be_read_during_a_fault_is_read_after_it(
