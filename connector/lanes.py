@@ -297,6 +297,7 @@ class Lanes:
 
     async def _read_due(self) -> None:
         if not self._parked:
+            self._next_due = None  # whoever was due was claimed along with others
             return
         due, self._next_due = self._next_due, None
         if due is not None and due > self._clock():
