@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from connector import handlers, log
+from connector import external, handlers, log
 from connector.accept import Accept
 from connector.auth import BearerAuth
 from connector.errors import errors
@@ -43,6 +43,7 @@ class Connector:
         self.handlers: Handlers = handlers.load(settings.handlers)
         self.journal = open_journal(settings, clock)
         self.lanes = Lanes(self.journal, settings.queue_size, clock)
+        self.target = external.from_settings(settings, self.lanes, clock)
         self.workers = Workers(
             self.lanes,
             self.journal,
@@ -78,19 +79,20 @@ class Connector:
         self.app.cleanup_ctx.append(self._run)
 
     async def _run(self, _: web.Application) -> AsyncIterator[None]:
-        """Journal and lanes first, then the workers, then ready; the other way round at the end."""
-        await self.lanes.start()
-        self.workers.start()
-        if not self.journal.durable:
-            _log.warning(
-                "Accepted events are kept in memory only: nothing survives a stop",
-                action="journal.not_durable",
-            )
-        self.health.watch(lambda: "Shutting down" if self.accept.stopping else self.journal.fault)
-        yield
-        await self.drain()
-        await self.lanes.stop()
-        await self.journal.close()
+        """Target, journal and lanes first, then the workers, then ready; the other way round at the end."""
+        async with external.running(self.target):
+            await self.lanes.start()
+            self.workers.start()
+            if not self.journal.durable:
+                _log.warning(
+                    "Accepted events are kept in memory only: nothing survives a stop",
+                    action="journal.not_durable",
+                )
+            self.health.watch(lambda: "Shutting down" if self.accept.stopping else self.journal.fault)
+            yield
+            await self.drain()
+            await self.lanes.stop()
+            await self.journal.close()
 
     def short_cut(self, server: web.Server) -> None:
         """Let ``server`` hand events to their handler without a detour through the router."""
