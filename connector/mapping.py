@@ -15,7 +15,8 @@ stand for themselves. Lists are built item by item. Reading a file names all its
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,7 +93,7 @@ def _compile(value: Any, where: str, faults: list[str]) -> Build:
             return lambda _: None
 
 
-def _refuse_others(table: Mapping[str, Any], known: Set[str], where: str, faults: list[str]) -> None:
+def _refuse_others(table: Mapping[str, Any], known: AbstractSet[str], where: str, faults: list[str]) -> None:
     if others := sorted(table.keys() - known):
         faults.append(f"{where}: {' and '.join(sorted(known))} may stand there, but not {', '.join(others)}")
 

@@ -1,0 +1,41 @@
+"""What all tests share."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from connector import log
+
+Lines = Callable[[], list[dict[str, Any]]]
+Reported = Callable[..., Awaitable[list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def log_lines(capfd: pytest.CaptureFixture[str]) -> Lines:
+    """Log as the program does; the function returns the lines since it was last called."""
+    log.configure("INFO")
+
+    def lines() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in capfd.readouterr().out.split("\n") if line]
+
+    return lines
+
+
+@pytest.fixture
+def reported(log_lines: Lines) -> Reported:
+    """Await the lines, from the first one on, until there are ``count`` with this action; returns those."""
+    lines: list[dict[str, Any]] = []
+
+    async def wait(action: str, count: int = 1, patience: float = 10) -> list[dict[str, Any]]:
+        async with asyncio.timeout(patience):
+            while True:
+                lines.extend(log_lines())
+                found = [line for line in lines if line["action"] == action]
+                if len(found) >= count:
+                    return found
+                await asyncio.sleep(0.001)
+
+    return wait
