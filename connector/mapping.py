@@ -112,11 +112,18 @@ def _path(path: str, where: str, faults: list[str]) -> Build:
         faults.append(f"{where}: {fault}")
         return lambda _: None
 
-    def build(event: Event) -> Any:
-        value = read_field(event.body)
-        return MISSING if value is None else value
+    return lambda event: _plain(read_field(event.body))
 
-    return build
+
+def _plain(value: Any) -> Any:
+    """The value without the documented fields that are missing in it; MISSING where none is left."""
+    if isinstance(value, msgspec.Struct):
+        names = {field.name: field.encode_name for field in msgspec.structs.fields(value)}
+        parts = {names[name]: _plain(part) for name, part in msgspec.structs.asdict(value).items()}
+        return {name: part for name, part in parts.items() if part is not MISSING} or MISSING
+    if isinstance(value, list):
+        return [part for part in map(_plain, value) if part is not MISSING]
+    return MISSING if value is None else value
 
 
 def _with_default(build: Build, default: Any) -> Build:

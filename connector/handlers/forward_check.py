@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -14,7 +13,7 @@ from connector.errors import ConnectorError, StartError
 from connector.event import Event, Schema
 from connector.external import headers
 from connector.handlers import forward
-from connector.settings import Settings
+from connector.settings import FORWARDER, Settings
 
 EXIT_FAULT = 2
 """Exit code where the settings, the mapping or the event are at fault."""
@@ -30,12 +29,10 @@ EXIT_FAULT = 2
     help="Show what would be sent for the event in this file (- for standard input).",
 )
 @click.pass_obj
-def forward_command(environment: Mapping[str, str] | None, event_file: Path) -> None:
+def forward_command(environment: dict[str, str] | None, event_file: Path) -> None:
     """Check the forwarder's settings and mapping on an example event; nothing is sent."""
     try:
-        settings = Settings.load(_environment() if environment is None else environment)
-        if not settings.target_url:
-            raise StartError("TARGET_URL: the forwarder needs a URL to post to")
+        settings = Settings.load((_environment() if environment is None else environment) | {"HANDLERS": FORWARDER})
         event = _event(event_file, settings)
     except StartError as fault:
         for line in str(fault).splitlines():
