@@ -6,6 +6,7 @@ the breaker is told whether the target as a whole seems to be there.
 """
 
 import asyncio
+import os
 import random
 import ssl
 from collections.abc import Callable, Mapping
@@ -291,7 +292,7 @@ class Target:
             case aiohttp.ClientConnectorSSLError():
                 return f"cannot be reached: {fault.os_error}"
             case aiohttp.ClientConnectorError():
-                return f"cannot be reached: {fault.os_error.strerror or fault.os_error}"
+                return f"cannot be reached: {os.strerror(fault.errno) if fault.errno else fault.os_error}"
             case aiohttp.ServerDisconnectedError():
                 return "closed the connection instead of answering"
             case aiohttp.ClientPayloadError():
