@@ -48,6 +48,14 @@ class Accept:
         self._body_timeout = body_timeout
         self._clock = clock
         self.stopping = False
+        self._waiting: set[asyncio.Timeout] = set()
+
+    def stop(self) -> None:
+        """Refuse events from now on, those too whose body is still on its way: nobody may be left to process them."""
+        self.stopping = True
+        for waiting in self._waiting:
+            if not waiting.expired():
+                waiting.reschedule(0)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """202 once the event is kept, also for a duplicate. Raises ConnectorError for every other answer."""
@@ -72,9 +80,10 @@ class Accept:
             elif (request.content_length or 0) > self._max_body:
                 raise self._too_large()
             else:
-                async with asyncio.timeout(self._body_timeout):
-                    raw = await request.read()
+                raw = await self._wait(request)
         except TimeoutError:
+            if self.stopping:
+                raise Stopping from None
             raise BodyTimeout(f"The body did not arrive within {self._body_timeout:g} s") from None
         except web.HTTPRequestEntityTooLarge:
             raise self._too_large() from None
@@ -83,6 +92,14 @@ class Accept:
         if len(raw) > self._max_body:
             raise self._too_large()
         return raw
+
+    async def _wait(self, request: web.Request) -> bytes:
+        async with asyncio.timeout(self._body_timeout) as waiting:
+            self._waiting.add(waiting)
+            try:
+                return await request.read()
+            finally:
+                self._waiting.discard(waiting)
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The body is over {self._max_body} bytes")

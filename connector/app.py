@@ -42,7 +42,7 @@ class Connector:
         self.settings = settings
         self.handlers: Handlers = handlers.load(settings.handlers)
         self.journal = open_journal(settings, clock)
-        self.lanes = Lanes(self.journal, settings.queue_size, clock)
+        self.lanes = Lanes(self.journal, settings.queue_size, clock, self.handlers.latest)
         self.target = external.from_settings(settings, self.lanes, clock)
         self.workers = Workers(
             self.lanes,
@@ -51,11 +51,12 @@ class Connector:
             RetryPolicy(settings.retry_base, settings.retry_max, settings.max_attempts, settings.max_age),
             count=settings.workers,
             timeout=settings.handler_timeout,
+            hold_dead=settings.on_dead == "hold",
             burst=settings.max_backlog // BURST_SHARE if self.journal.durable else 0,
             clock=clock,
         )
         self.accept = Accept(
-            Schema(settings.required_fields, settings.order_by),
+            Schema(settings.required_fields, settings.order_by, self.handlers.require),
             self.journal,
             max_body=settings.max_body_bytes,
             body_timeout=settings.body_timeout,
@@ -100,7 +101,7 @@ class Connector:
 
     def stop_accepting(self) -> None:
         """Not ready, and 503 to events, from now on."""
-        self.accept.stopping = True
+        self.accept.stop()
 
     async def drain(self) -> None:
         """Let running events end within DRAIN_TIMEOUT and say what is left. Does its work once."""
@@ -135,6 +136,7 @@ def open_journal(settings: Settings, clock: Callable[[], float]) -> Journal:
         keep_dead=settings.keep_dead,
         keep_ids=settings.keep_ids,
         min_free_disk=settings.min_free_disk,
+        longest_wait=settings.retry_max,
         clock=clock,
     )
     return GroupCommitJournal(store, settings.max_backlog)

@@ -11,7 +11,9 @@ from typing import ClassVar, Literal
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.typedefs import Handler, Middleware
+from aiohttp.web_protocol import RequestHandler
 
 from connector import log
 from connector.trace import TRACE
@@ -213,6 +215,42 @@ def errors(event_path: str) -> Middleware:
         return error_response(refusal)
 
     return errors_middleware
+
+
+def without_request(
+    _: RequestHandler,
+    request: web.BaseRequest,
+    status: int = 500,
+    exc: BaseException | None = None,
+    message: str | None = None,
+) -> web.StreamResponse:
+    """The ErrorResponse where aiohttp has no request to hand on: bytes that are no HTTP, an encoding it cannot inflate.
+
+    Has the signature of ``RequestHandler.handle_error``, in whose stead it stands: that one answers in plain text, and
+    logs a stack trace for each stranger that knocks. ``message`` may quote the request, its token too: it is not used.
+    """
+    refusal: ConnectorError = InternalError()
+    if isinstance(exc, ContentEncodingError):
+        refusal = BadRequest("The Content-Encoding is not known here; gzip, deflate and none are")
+    elif isinstance(exc, LineTooLong):
+        refusal = BadRequest("The request line or a header is too long")
+    elif status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        refusal = BadRequest("The request is not HTTP as it should be")
+    if not isinstance(exc, ConnectionError):  # the client has gone: nobody to answer
+        if refusal.status == InternalError.status:
+            _logger.error("Request failed", action="request.failed", exc_info=exc)
+        _logger.warning(
+            f"Refused: {refusal.status} {refusal.error}",
+            action="request.refused",
+            status=refusal.status,
+            type=refusal.type,
+            reason=type(exc).__name__,
+        )
+    if request.writer.output_size > 0:
+        raise ConnectionError("a part of another answer has been sent")
+    response = error_response(refusal)
+    response.force_close()
+    return response
 
 
 _logger = log.get_logger()

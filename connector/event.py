@@ -7,7 +7,7 @@ may be missing or null. Ids may come as numbers or as numeric strings and are nu
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 from types import UnionType
@@ -17,8 +17,10 @@ from uuid import uuid4
 import msgspec
 import orjson
 from msgspec import Meta
+from structlog.typing import FilteringBoundLogger
 
 from connector.errors import Detail, Invalid, NotJson
+from connector.log import get_logger
 
 MAX_NAME = 255
 """Characters in an event id, event type or lane key; NSPS sends UUIDs and short names."""
@@ -228,12 +230,14 @@ class Event:
     ``raw``         the body as it came
     ``seq``         its place in the order of acceptance (0 until the journal has stored it)
     ``attempt``     which attempt this is, from 1
+    ``due``         when a waiting event is to be tried again, in seconds since the epoch; infinity for a held one
     """
 
     __slots__ = (
         "_body",
         "accepted_at",
         "attempt",
+        "due",
         "event_id",
         "event_type",
         "lane",
@@ -256,6 +260,7 @@ class Event:
         *,
         seq: int = 0,
         attempt: int = 1,
+        due: float | None = None,
         body: EventBody | None = None,
     ) -> None:
         self.event_id = event_id
@@ -267,6 +272,7 @@ class Event:
         self.raw = raw
         self.seq = seq
         self.attempt = attempt
+        self.due = due
         self.log_ids: bytes | None = None
         self._body = body
 
@@ -280,6 +286,17 @@ class Event:
         if self._body is None:
             self._body = _decode(self.raw)
         return self._body
+
+    @property
+    def log(self) -> FilteringBoundLogger:
+        """A structlog logger whose lines carry the event's ids; put no personal field into them."""
+        return get_logger(
+            action="handler",
+            request_id=self.request_id,
+            unique_id=self.unique_id,
+            event_id=self.event_id,
+            event_type=self.event_type,
+        )
 
     @property
     def data(self) -> ESPFEvent:
@@ -376,9 +393,18 @@ def _descend(value: Any, steps: Sequence[str]) -> Any:
 class Schema:
     """What an event must have, and which subscriber it belongs to."""
 
-    def __init__(self, required: Sequence[str], order_by: Sequence[str]) -> None:
-        """Raises ValueError where a path is no documented field."""
+    def __init__(
+        self,
+        required: Sequence[str],
+        order_by: Sequence[str],
+        require: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """``require`` gives the further fields that events of a type must have; ``*`` stands for all other types.
+
+        Raises ValueError where a path is no documented field.
+        """
         self._required = [(path, field(path)) for path in required]
+        self._require = {name: [(path, field(path)) for path in paths] for name, paths in (require or {}).items()}
         self._order_by = [(path.rpartition(".")[2], field(path)) for path in order_by]
 
     def parse(self, raw: bytes, request_id: str, unique_id: str, accepted_at: float) -> Event:
@@ -393,8 +419,10 @@ class Schema:
             value = read(body)
             if value is None or value == "":
                 raise Invalid(details=self._missing(body))
-        event_id = body.event_id or str(uuid4())
         event_type = body.data.event_type
+        if self._require and (details := self._missing(body)):
+            raise Invalid(details=details)
+        event_id = body.event_id or str(uuid4())
         if not event_id.isprintable():
             raise Invalid(details=[Detail(["event_id"], "Control characters are not allowed")])
         if not event_type.isprintable():
@@ -415,7 +443,7 @@ class Schema:
             value = read(body)
             if type(value) is int:
                 lane = f"{name}:{value}"
-            elif isinstance(value, str) and value:
+            elif isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable():
                 lane = f"{name}:{int(value) if name.startswith('i_') and value.isdecimal() else value}"
             else:
                 continue
@@ -424,7 +452,9 @@ class Schema:
         return f"event_id:{event_id}"
 
     def _missing(self, body: EventBody) -> list[Detail]:
-        return [Detail([*path.split(".")], _REQUIRED) for path, read in self._required if read(body) in (None, "")]
+        more = self._require.get(body.data.event_type, self._require.get("*", []))
+        fields = [*self._required, *more]
+        return [Detail([*path.split(".")], _REQUIRED) for path, read in fields if read(body) in (None, "")]
 
     def _refusal(self, raw: bytes, fault: Exception) -> NotJson | Invalid:
         if not raw.strip():

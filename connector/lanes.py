@@ -26,12 +26,14 @@ disk. Both ways go through ``_admit``.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from typing import Final
 
 from connector.errors import Unavailable
 from connector.event import Event
 from connector.journal import Journal
+from connector.newest import Snapshot, is_older, snapshot
 from connector.outcome import Outcome
 
 LOOK_AHEAD: Final = 16
@@ -47,13 +49,15 @@ READ_LANES: Final = 64
 class Lane:
     """A subscriber with open events in memory, or about to be read into it."""
 
-    __slots__ = ("events", "key", "more", "newest")
+    __slots__ = ("events", "key", "last", "more", "newest", "running")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.events: deque[Event] = deque()
+        self.running = False
         self.more = False
-        self.newest = 0
+        self.last = 0
+        self.newest: dict[str, Snapshot] = {}
 
 
 class Lanes:
@@ -61,7 +65,7 @@ class Lanes:
 
     ``queue_size``  events held in memory
     ``clock``       seconds since the epoch, steady while the process runs
-    ``wakes``       whether a new event is a reason to look again at a lane whose head waits
+    ``latest``      the name of the handler that wants only the newest event of this type, None for other types
     """
 
     def __init__(
@@ -69,12 +73,12 @@ class Lanes:
         journal: Journal,
         queue_size: int,
         clock: Callable[[], float],
-        wakes: Callable[[Event], bool] = lambda _: False,
+        latest: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._journal = journal
         self._queue_size = queue_size
         self._clock = clock
-        self._wakes = wakes
+        self._latest = latest
         self._ready: asyncio.Queue[Lane] = asyncio.Queue()
         self._lanes: dict[str, Lane] = {}
         self._parked: set[str] = set()
@@ -133,15 +137,33 @@ class Lanes:
             self._going.set()
 
     async def take(self) -> Event:
-        """The head of the lane that has waited longest; its lane rests until the event is settled."""
-        lane = await self._ready.get()
-        while not self._going.is_set():
-            await self._going.wait()
-        return lane.events[0]
+        """The head of the lane that has waited longest; its lane rests until the event is settled or given back."""
+        while True:
+            lane = await self._ready.get()
+            while self._holds:
+                await self._going.wait()
+            if lane.events:
+                lane.running = True
+                return lane.events[0]
+            self._go_on(lane)
+
+    def newer(self, event: Event, handler: str) -> str | None:
+        """The id of an event behind ``event`` in its lane that makes it pointless for a ``latest_only`` handler."""
+        newest = self._lanes[event.lane].newest.get(handler)
+        if newest is None or newest.seq <= event.seq:
+            return None
+        return newest.event_id if is_older(snapshot(event.body, event.seq, event.event_id), newest) else None
 
     def put_back(self, event: Event) -> None:
         """Give a taken event back as if it had not been taken: its lane is next again, its attempt not spent."""
-        self._ready.put_nowait(self._lanes[event.lane])
+        lane = self._lanes[event.lane]
+        lane.running = False
+        self._ready.put_nowait(lane)
+
+    def rest(self, event: Event) -> None:
+        """Give a taken event back that waits for its retry, or for an operator, in the journal."""
+        lane = self._lanes[event.lane]
+        self._park(lane, None if event.due == inf else event.due)
 
     async def join(self) -> None:
         """Return when no event is left that could be run now."""
@@ -163,6 +185,7 @@ class Lanes:
     def settled(self, event: Event, outcome: Outcome, kept: bool) -> None:
         """The attempt has ended: the next event of the lane may run, or the lane parks behind its head."""
         lane = self._lanes[event.lane]
+        lane.running = False
         lane.events.popleft()
         self._loaded -= 1
         if kept and not outcome.final:
@@ -174,24 +197,49 @@ class Lanes:
         elif not self._lanes:
             self._empty.set()
 
+    def changed(self, last_seq: int, lanes: Iterable[str], holds: Mapping[str, bool]) -> None:
+        """An operator has changed the journal: there are events up to ``last_seq``, and these lanes are different."""
+        self._last = max(self._last, last_seq)
+        for key in lanes:
+            lane = self._lanes.get(key)
+            if lane is not None:
+                keep = 1 if lane.running else 0
+                while len(lane.events) > keep:
+                    lane.events.pop()
+                    self._loaded -= 1
+                lane.more = True
+            elif key in self._parked:
+                self._unpark(key)
+        for reason, held in holds.items():
+            (self.hold if held else self.release)(reason)
+        self._wanted.set()
+
     def _admit(self, event: Event) -> None:
         key = event.lane
-        if key in self._parked:
-            if self._wakes(event):
-                self._unpark(key, event.seq)
-            return
+        latest = self._latest(event.event_type)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key)
-            lane.events.append(event)
-            self._loaded += 1
-            self._ready.put_nowait(lane)
-        elif lane.more or len(lane.events) >= LOOK_AHEAD:
+            if key in self._parked:
+                if latest is None:
+                    return
+                lane = self._unpark(key)  # the newcomer may make the head pointless
+            else:
+                lane = self._lanes[key] = Lane(key)
+                self._ready.put_nowait(lane)
+        if latest is not None:
+            self._note_newest(lane, event, latest)
+        if lane.more or len(lane.events) >= LOOK_AHEAD:
             lane.more = True
-            lane.newest = event.seq
+            lane.last = event.seq
         else:
             lane.events.append(event)
             self._loaded += 1
+
+    def _note_newest(self, lane: Lane, event: Event, handler: str) -> None:
+        this = snapshot(event.body, event.seq, event.event_id)
+        newest = lane.newest.get(handler)
+        if newest is None or is_older(newest, this):
+            lane.newest[handler] = this
 
     def _go_on(self, lane: Lane) -> None:
         if lane.events:
@@ -209,13 +257,13 @@ class Lanes:
         if due is not None:
             self._wake_at(due)
 
-    def _unpark(self, key: str, newest: int = 0) -> None:
+    def _unpark(self, key: str) -> Lane:
         self._parked.remove(key)
         lane = self._lanes[key] = Lane(key)
         lane.more = True
-        lane.newest = newest
         self._hungry.append(lane)
         self._wanted.set()
+        return lane
 
     def _wake_at(self, due: float) -> None:
         if self._next_due is None or due < self._next_due:
@@ -259,8 +307,11 @@ class Lanes:
             for lane in lanes:
                 events = found.get(lane.key, ())
                 lane.events.extend(events[:LOOK_AHEAD])
-                lane.more = len(events) > LOOK_AHEAD or lane.newest > upto
+                lane.more = len(events) > LOOK_AHEAD or lane.last > upto
                 self._loaded += len(lane.events)
+                for event in events:
+                    if (latest := self._latest(event.event_type)) is not None:
+                        self._note_newest(lane, event, latest)
                 self._go_on(lane)
 
     async def _read_ahead(self) -> None:

@@ -4,6 +4,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from connector.newest import Snapshot
 from connector.retry import RetryPolicy
 
 State = Literal["done", "ignored", "superseded", "waiting", "dead", "held"]
@@ -45,15 +46,19 @@ class Outcome(msgspec.Struct, frozen=True):
 
     ``state``   done, ignored, superseded, dead: final. waiting: run again at ``due``. held: dead, and its lane with
                 it until an operator decides.
-    ``reason``  the handler's note, or why it did not go well; at most ``MAX_REASON`` characters
+    ``reason``  the handler's note, why it did not go well, or the id of the event that superseded this one; at most
+                ``MAX_REASON`` characters
     ``due``     when the next attempt is due, in seconds since the epoch (waiting only)
     ``ms``      how long the attempt took, in milliseconds
+    ``handler``, ``applied``  what is the newest snapshot applied by which handler now (``latest_only`` handlers)
     """
 
     state: State
     reason: str = ""
     due: float | None = None
     ms: int = 0
+    handler: str = ""
+    applied: Snapshot | None = None
 
     @property
     def final(self) -> bool:
@@ -61,9 +66,9 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.state in FINAL
 
 
-def done(note: object, ms: int) -> Outcome:
+def done(note: object, ms: int, handler: str = "", applied: Snapshot | None = None) -> Outcome:
     """The outcome of a handler that returned; what it returned is the note if it is a text."""
-    return Outcome("done", note[:MAX_REASON] if isinstance(note, str) else "", ms=ms)
+    return Outcome("done", note[:MAX_REASON] if isinstance(note, str) else "", None, ms, handler, applied)
 
 
 def decide(

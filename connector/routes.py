@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from connector.errors import ConnectorError, ExpectationFailed, MethodNotAllowed, NotFound, error_response
+from connector.errors import ConnectorError, ExpectationFailed, MethodNotAllowed, NotFound
 
 Check = Callable[[web.BaseRequest], None]
 
@@ -31,9 +31,10 @@ class Page(NamedTuple):
 
 def add_routes(app: web.Application, pages: Mapping[str, Page], outer: Sequence[Middleware]) -> None:
     """Serve ``pages`` by path; everything else is not found. ``outer`` middlewares are around every answer."""
+    expectation_failed = _around(_expectation_failed, outer)
     for path, page in pages.items():
         resource = app.router.add_resource(path)
-        expect = _expect(page.check)
+        expect = _expect(page.check, expectation_failed)
         methods = dict(page.methods)
         if hdrs.METH_GET in methods:
             methods.setdefault(hdrs.METH_HEAD, methods[hdrs.METH_GET])
@@ -42,7 +43,7 @@ def add_routes(app: web.Application, pages: Mapping[str, Page], outer: Sequence[
         refuse = _refuse_method(", ".join(sorted(methods)))
         resource.add_route(hdrs.METH_ANY, _around(refuse, outer), expect_handler=expect)
     rest = _Rest("/{rest:.*}")
-    rest.add_route(hdrs.METH_ANY, _around(_not_found, outer), expect_handler=_expect(None))
+    rest.add_route(hdrs.METH_ANY, _around(_not_found, outer), expect_handler=_expect(None, expectation_failed))
     app.router.register_resource(rest)
 
 
@@ -87,13 +88,17 @@ async def _not_found(_: web.Request) -> web.StreamResponse:
     raise NotFound
 
 
-def _expect(check: Check | None) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
+async def _expectation_failed(_: web.Request) -> web.StreamResponse:
+    raise ExpectationFailed
+
+
+def _expect(check: Check | None, failed: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
     async def expect(request: web.Request) -> web.StreamResponse | None:
         """Ask for the body (RFC 9110, 10.1.1), unless the request is going to be refused for its headers."""
         if request.version < HttpVersion11:
             return None
         if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
-            return error_response(ExpectationFailed())
+            return await failed(request)
         try:
             if check is not None:
                 check(request)

@@ -13,11 +13,12 @@ from typing import Final
 
 import aiohttp.web_response
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 from dotenv import dotenv_values
 
 from connector import log
 from connector.app import Connector
-from connector.errors import StartError
+from connector.errors import StartError, without_request
 from connector.settings import Settings
 
 EXIT_START: Final = 2
@@ -45,8 +46,7 @@ def main(environment: Mapping[str, str] | None = None) -> int:
     """Run a connector until a signal stops it; the exit code. ``.env`` counts where the environment is silent."""
     try:
         if environment is None:
-            dotenv = {name: text for name, text in dotenv_values(Path.cwd() / ".env").items() if text is not None}
-            environment = dotenv | dict(os.environ)
+            environment = _env_file() | os.environ
         settings = with_token(Settings.load(environment))
         log.configure(settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -54,6 +54,14 @@ def main(environment: Mapping[str, str] | None = None) -> int:
     except StartError as fault:
         print(*(f"cannot start: {line}" for line in str(fault).splitlines()), sep="\n", file=sys.stderr)
         return EXIT_START
+
+
+def _env_file() -> dict[str, str]:
+    path = Path.cwd() / ".env"
+    try:
+        return {name: text for name, text in dotenv_values(path).items() if text is not None}
+    except (OSError, UnicodeDecodeError) as fault:
+        raise StartError(f"{path} cannot be read: {fault}") from None
 
 
 def with_token(settings: Settings) -> Settings:
@@ -73,17 +81,8 @@ async def serve(settings: Settings) -> int:
     """Start, announce, wait for SIGTERM or SIGINT, stop in order; the exit code. Raises StartError."""
     loop = asyncio.get_running_loop()
     log.writer.attach(loop)
-    # aiohttp names itself and its version in the answer to a request that is no HTTP, with no other way to stop it.
-    aiohttp.web_response.SERVER_SOFTWARE = "connector"  # type: ignore[attr-defined]
     connector = Connector(settings)
-    runner = web.AppRunner(
-        connector.app,
-        access_log=log.access_logger if settings.access_log else None,
-        logger=log.server_logger,
-        keepalive_timeout=KEEPALIVE_TIMEOUT,
-        lingering_time=LINGER,
-        shutdown_timeout=ANSWER_TIMEOUT,
-    )
+    runner = http_runner(connector)
     stop = _stop_signal(loop)
     try:
         await runner.setup()
@@ -121,6 +120,22 @@ async def serve(settings: Settings) -> int:
         log.writer.detach()
     _log.info("Stopped", action="server.stopped")
     return 0 if stop.done() else EXIT_LOST
+
+
+def http_runner(connector: Connector) -> web.AppRunner:
+    """What speaks HTTP for a connector, not yet set up."""
+    # aiohttp names itself and its version in every answer, and has its own for what is no request, with no other way
+    # to stop it.
+    aiohttp.web_response.SERVER_SOFTWARE = "connector"  # type: ignore[attr-defined]
+    RequestHandler.handle_error = without_request  # type: ignore[assignment, method-assign]
+    return web.AppRunner(
+        connector.app,
+        access_log=log.access_logger if connector.settings.access_log else None,
+        logger=log.server_logger,
+        keepalive_timeout=KEEPALIVE_TIMEOUT,
+        lingering_time=LINGER,
+        shutdown_timeout=ANSWER_TIMEOUT,
+    )
 
 
 def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:

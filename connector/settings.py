@@ -19,6 +19,7 @@ _SIZE = re.compile(r"(\d+)\s*([kmg]i?b?)?", re.IGNORECASE)
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST = 3650 * 86400.0  # the event loop's timers cannot wait for ever
 
 
 def _text(value: str) -> str:
@@ -54,8 +55,8 @@ def _seconds(lowest: float) -> Callable[[str], float]:
     def parse(value: str) -> float:
         found = _TIME.fullmatch(value.strip())
         time = float(found[1]) * _TIME_UNITS[(found[2] or "s").lower()] if found else -1.0
-        if time < lowest:
-            raise ValueError(f"a time in seconds of at least {lowest:g} is expected, such as 30, 500ms, 5m, 35d")
+        if not lowest <= time <= _LONGEST:
+            raise ValueError(f"a time in seconds from {lowest:g} to ten years is expected, such as 30, 500ms, 5m, 35d")
         return time
 
     return parse
@@ -79,7 +80,7 @@ def _choice(*names: str) -> Callable[[str], str]:
 
 def _path(value: str) -> str:
     path = value.strip()
-    if not re.fullmatch(r"/[\w\-.~/]*", path, re.ASCII):
+    if not re.fullmatch(r"/|(/(?!\.{1,2}(/|$))[\w\-.~]+)+/?", path, re.ASCII):
         raise ValueError("a path such as /process-event or / is expected")
     if path in RESERVED_PATHS:
         raise ValueError(f"{path} is one of the connector's own paths: {', '.join(RESERVED_PATHS)}")
@@ -199,6 +200,11 @@ class Settings:
     max_age: float = _setting("7d", _seconds(0), "Age at which an event that still fails is dead.")
     retry_base: float = _setting("1s", _seconds(0.001), "Wait after the first failed attempt; it doubles each time.")
     retry_max: float = _setting("10m", _seconds(0.001), "Longest wait between two attempts.")
+    on_dead: str = _setting(
+        "continue",
+        _choice("continue", "hold"),
+        "What a dead event does to its subscriber: continue with the next one, or hold until an operator decides.",
+    )
     workers: int = _setting("8", _whole(1, 1000), "How many events are handled at the same time.")
     queue_size: int = _setting("1000", _whole(1, 1_000_000), "How many events are held in memory.")
     journal_url: str = _setting(

@@ -5,6 +5,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from connector import log
@@ -12,6 +13,7 @@ from connector.event import Event
 from connector.handlers import Handler, Handlers
 from connector.journal import Journal
 from connector.lanes import Lanes
+from connector.newest import Snapshot, after, is_older, snapshot
 from connector.outcome import Outcome, Postponed, decide, done
 from connector.retry import RetryPolicy
 
@@ -35,6 +37,7 @@ class Workers:
     ``timeout``  seconds until a handler is cut off, unless the handler says otherwise
     ``burst``    with fewer open events than that, requests go first: a burst is accepted at full speed and worked off
                  after it; with more, the work gets its share, so that a flood does not starve it
+    ``hold_dead``  whether the events behind a dead one wait for an operator
     ``clock``    seconds since the epoch
     """
 
@@ -48,6 +51,7 @@ class Workers:
         count: int,
         timeout: float,
         burst: int,
+        hold_dead: bool,
         clock: Callable[[], float],
     ) -> None:
         self._lanes = lanes
@@ -56,6 +60,7 @@ class Workers:
         self._policy = policy
         self._timeout = timeout
         self._burst = burst
+        self._hold_dead = hold_dead
         self._clock = clock
         self._workers = [_Worker() for _ in range(count)]
         self._watch: asyncio.Task[None] | None = None
@@ -107,26 +112,45 @@ class Workers:
     async def _work(self, worker: "_Worker") -> None:
         while not self._stopping:
             event = await self._lanes.take()
-            handler = self._handlers.find(event.event_type)
-            if handler is None:
-                outcome = Outcome("ignored", f"no handler takes {event.event_type}")
-            else:
-                try:
-                    outcome = await self._run(worker, event, handler)
-                except Postponed:
-                    self._lanes.put_back(event)
-                    await asyncio.sleep(0)
-                    continue
+            try:
+                outcome = await self._handle(worker, event)
+            except Postponed:
+                self._lanes.put_back(event)
+                await asyncio.sleep(0)
+                continue
+            if outcome is None:
+                self._lanes.rest(event)
+                continue
             self._journal.settle(event, outcome)
             self._say(event, outcome)
             if self._journal.size < self._burst:
                 await asyncio.sleep(0)
 
-    async def _run(self, worker: "_Worker", event: Event, handler: Handler) -> Outcome:
+    async def _handle(self, worker: "_Worker", event: Event) -> Outcome | None:
+        """The outcome of the event's next attempt; None where it is not due yet."""
+        handler = self._handlers.find(event.event_type)
+        applied = None
+        if handler is not None and handler.latest_only and event.due != inf:
+            mine = snapshot(event.body, event.seq, event.event_id)
+            by = self._lanes.newer(event, handler.name)
+            if by is None:
+                before = await self._journal.newest(event.lane, handler.name)
+                by = before.event_id if before is not None and is_older(mine, before) else None
+                applied = after(mine, before)
+            if by is not None:
+                return Outcome("superseded", by)
+        if event.due is not None and event.due > self._clock():
+            return None
+        if handler is None:
+            return Outcome("ignored", f"no handler takes {event.event_type}")
+        return await self._run(worker, event, handler, applied)
+
+    async def _run(self, worker: "_Worker", event: Event, handler: Handler, applied: Snapshot | None) -> Outcome:
         started = time.monotonic()
         fault: BaseException | None = None
         note: object = None
-        worker.event, worker.deadline = event, started + (handler.timeout or self._timeout)
+        timeout = handler.timeout or self._timeout
+        worker.event, worker.deadline = event, started + timeout
         try:
             note = await handler.call(event)
         except Postponed:
@@ -137,12 +161,12 @@ class Workers:
             if not worker.cut_off:
                 raise
             asyncio.current_task().uncancel()  # type: ignore[union-attr]
-            fault = TimeoutError(f"cut off after {handler.timeout or self._timeout:g} s")
+            fault = TimeoutError(f"cut off after {timeout:g} s")
         finally:
             worker.event, worker.cut_off = None, False
         ms = round((time.monotonic() - started) * 1000)
         if fault is None:
-            return done(note, ms)
+            return done(note, ms, handler.name, applied)
         now = self._clock()
         return decide(
             fault,
@@ -153,6 +177,7 @@ class Workers:
             ms=ms,
             policy=self._policy,
             max_attempts=handler.max_attempts,
+            hold_dead=self._hold_dead,
         )
 
     async def _cut_off_late(self) -> None:

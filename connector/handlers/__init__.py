@@ -87,6 +87,16 @@ class Handlers:
         """Who takes events of this type; None where nobody does."""
         return self._by_type.get(event_type, self._rest)
 
+    @property
+    def require(self) -> dict[str, tuple[str, ...]]:
+        """The fields that events must have, by event type; ``*`` for types that no handler names."""
+        return {name: handler.require for name, handler in self._by_type.items() if handler.require}
+
+    def latest(self, event_type: str) -> str | None:
+        """The name of the handler of this type if it is ``latest_only``."""
+        handler = self.find(event_type)
+        return handler.name if handler is not None and handler.latest_only else None
+
 
 def load(modules: Sequence[str]) -> Handlers:
     """The handlers declared in these modules, the default one for an empty list.

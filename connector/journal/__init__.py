@@ -29,10 +29,11 @@ Invariants, which ``tests/integration/journal`` holds against every engine:
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from connector.event import Event
+from connector.newest import Snapshot
 from connector.outcome import Outcome
 
 
@@ -44,6 +45,9 @@ class Listener(Protocol):
 
     def settled(self, event: Event, outcome: Outcome, kept: bool) -> None:
         """The outcome of ``event`` is kept; or was not, since another had settled the event (``kept`` is False)."""
+
+    def changed(self, last_seq: int, lanes: Iterable[str], holds: Mapping[str, bool]) -> None:
+        """An operator's change is kept: new events up to ``last_seq``, lanes to look at again, holds to set or lift."""
 
 
 class Page(NamedTuple):
@@ -105,3 +109,7 @@ class Journal(ABC):
     @abstractmethod
     async def claim_due(self, now: float, limit: int) -> tuple[Sequence[str], float | None]:
         """Make waiting events that are due pending again: their lanes, and when the next one is due."""
+
+    @abstractmethod
+    async def newest(self, lane: str, handler: str) -> Snapshot | None:
+        """The newest snapshot of this lane that ``handler`` has applied, as its settled outcomes said."""

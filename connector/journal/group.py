@@ -23,6 +23,8 @@ from connector import log
 from connector.errors import NoRoom, Stopping, Unavailable
 from connector.event import Event
 from connector.journal import Journal, Listener, Page
+from connector.journal.operate import Change, Command
+from connector.newest import Snapshot
 from connector.outcome import Outcome
 
 PROBE_INTERVAL: Final = 1.0
@@ -41,15 +43,17 @@ class Batch:
     """What one transaction does, in this order, and what came of it.
 
     ``stored``  for each appended event whether it is new; ``kept``  for each settled event whether it counted;
-    ``results``  of the calls, an exception where a call failed
+    ``change``  what operators' commands have changed; ``results``  of the calls, an exception where one failed
     """
 
     appends: list[Event] = field(default_factory=list)
     settles: list[tuple[Event, Outcome]] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
     calls: list[Callable[[Any], Any]] = field(default_factory=list)
     stored: Sequence[bool] = ()
     kept: Sequence[bool] = ()
     results: Sequence[Any] = ()
+    change: Change | None = None
 
 
 class StoreError(Exception):
@@ -71,6 +75,9 @@ class Store(ABC):
     full: str | None = None
     """Why there is no room although the backlog is within bounds, such as a full disk."""
 
+    holds: Sequence[str] = ()
+    """Why nothing was to be delivered when the store was closed last."""
+
     wants_upkeep = False
     """Whether ``upkeep`` is due although there is work."""
 
@@ -85,6 +92,10 @@ class Store(ABC):
     @abstractmethod
     def commit(self, batch: Batch) -> None:
         """Carry out the batch as one durable transaction and fill in its results. Raises StoreError."""
+
+    @abstractmethod
+    def has_mail(self) -> bool:
+        """Whether another process may have left commands that the next transaction will carry out."""
 
     @abstractmethod
     def recover(self) -> None:
@@ -109,6 +120,10 @@ class Store(ABC):
     @abstractmethod
     def claim_due(self, now: float, limit: int) -> tuple[Sequence[str], float | None]:
         """As ``Journal.claim_due``."""
+
+    @abstractmethod
+    def newest(self, lane: str, handler: str) -> Snapshot | None:
+        """As ``Journal.newest``."""
 
 
 class GroupCommitJournal(Journal):
@@ -147,6 +162,7 @@ class GroupCommitJournal(Journal):
         await self._in_thread(self._store.open)
         self._listener = listener
         self._size = self._store.open_events
+        listener.changed(self._store.last_seq, (), dict.fromkeys(self._store.holds, True))
         self._pump = asyncio.create_task(self._run(), name="journal")
         return self._store.last_seq
 
@@ -201,10 +217,20 @@ class GroupCommitJournal(Journal):
     async def claim_due(self, now: float, limit: int) -> tuple[Sequence[str], float | None]:
         return await self.call(lambda store: store.claim_due(now, limit))
 
+    async def newest(self, lane: str, handler: str) -> Snapshot | None:
+        return await self.call(lambda store: store.newest(lane, handler))
+
     async def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     async def _run(self) -> None:
+        try:
+            await self._work_on()
+        except Exception as error:
+            _logger.exception("The journal's pump has failed", action="journal.failed")
+            self._fail(StoreError(f"a fault of the connector: {type(error).__name__}", fatal=True), [])
+
+    async def _work_on(self) -> None:
         while not self._closing or self._appends or self._settles or self._calls:
             if self._fault is not None:
                 await self._probe()
@@ -212,6 +238,8 @@ class GroupCommitJournal(Journal):
                 await self._commit()
                 if self._store.wants_upkeep:
                     await self._upkeep()
+            elif await self._in_thread(self._store.has_mail):
+                await self._commit()
             else:
                 await self._upkeep()
             if self._closing and self._fault is not None:
@@ -230,25 +258,14 @@ class GroupCommitJournal(Journal):
         appends, self._appends = self._appends, []
         settles, self._settles = self._settles, []
         calls, self._calls = self._calls, []
-        batch = Batch([event for event, _ in appends], settles, [function for function, _ in calls])
+        batch = Batch([event for event, _ in appends], settles, calls=[function for function, _ in calls])
         try:
             await self._in_thread(self._store.commit, batch)
         except StoreError as error:
             self._settles = settles + self._settles
             self._fail(error, [future for _, future in appends] + [future for _, future in calls])
             return
-        listener = self._listener
-        assert listener is not None  # noqa: S101 - for the type checker: the pump runs after ``open``
-        for (event, future), new in zip(appends, batch.stored, strict=True):
-            if not future.done():  # done already: the client has gone, the event stays
-                future.set_result(new)
-            if new:
-                self._size += 1
-                listener.stored(event)
-        for (event, outcome), kept in zip(settles, batch.kept, strict=True):
-            if kept and outcome.final:
-                self._size -= 1
-            listener.settled(event, outcome, kept)
+        self._deliver_events(batch, [future for _, future in appends])
         for (_, answer), result in zip(calls, batch.results, strict=True):
             if answer.done():
                 continue
@@ -256,6 +273,23 @@ class GroupCommitJournal(Journal):
                 answer.set_exception(result)
             else:
                 answer.set_result(result)
+
+    def _deliver_events(self, batch: Batch, futures: Sequence["asyncio.Future[bool]"]) -> None:
+        listener = self._listener
+        assert listener is not None  # noqa: S101 - for the type checker: the pump runs after ``open``
+        for event, new, future in zip(batch.appends, batch.stored, futures, strict=True):
+            if not future.done():  # done already: the client has gone, the event stays
+                future.set_result(new)
+            if new:
+                self._size += 1
+                listener.stored(event)
+        for (event, outcome), kept in zip(batch.settles, batch.kept, strict=True):
+            if kept and outcome.final:
+                self._size -= 1
+            listener.settled(event, outcome, kept)
+        if batch.change is not None:
+            self._size += batch.change.open_events
+            listener.changed(batch.change.last_seq, batch.change.lanes, batch.change.holds)
 
     def _fail(self, error: StoreError, futures: Sequence["asyncio.Future[Any]"]) -> None:
         self._fault = fault = str(error)

@@ -3,11 +3,13 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from math import inf
 from typing import Final
 
 from connector.errors import NoRoom, Stopping
 from connector.event import Event
 from connector.journal import Journal, Listener, Page
+from connector.newest import Snapshot
 from connector.outcome import Outcome
 
 REMEMBERED: Final = 100_000
@@ -27,6 +29,7 @@ class MemoryJournal(Journal):
         self._parked: dict[int, tuple[str, float | None]] = {}
         self._open_ids: set[str] = set()
         self._ended_ids: OrderedDict[str, bool] = OrderedDict()
+        self._newest: dict[tuple[str, str], Snapshot] = {}
 
     @property
     def size(self) -> int:
@@ -60,6 +63,7 @@ class MemoryJournal(Journal):
                 self._end(event, outcome)
             else:
                 self._parked[event.seq] = (event.lane, outcome.due)
+                event.due = inf if outcome.due is None else outcome.due
                 event.attempt += 1
         if self._listener is not None:
             self._listener.settled(event, outcome, kept)
@@ -83,11 +87,18 @@ class MemoryJournal(Journal):
         claimed = [(seq, lane) for due, seq, lane in waiting[:limit] if due <= now]
         for seq, _ in claimed:
             del self._parked[seq]
+            self._open[seq].due = None
         rest = waiting[len(claimed) :]
         return [lane for _, lane in claimed], rest[0][0] if rest else None
 
+    async def newest(self, lane: str, handler: str) -> Snapshot | None:
+        return self._newest.get((lane, handler))
+
     def _end(self, event: Event, outcome: Outcome) -> None:
         del self._open[event.seq]
+        self._parked.pop(event.seq, None)
+        if outcome.applied is not None:
+            self._newest[event.lane, outcome.handler] = outcome.applied
         self._open_ids.discard(event.event_id)
         if outcome.state != "dead":
             self._ended_ids[event.event_id] = True

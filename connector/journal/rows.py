@@ -13,10 +13,12 @@ SIZES: Final = (64, 16, 4, 1)
 """Rows a statement takes; few sizes, so that every statement stays prepared."""
 
 
-def insert_many(db: sqlite3.Connection, insert: str, columns: int, rows: Sequence[Sequence[Any]]) -> None:
-    """Run ``insert`` (up to and including ``VALUES``) for all rows of ``columns`` values each."""
+def insert_many(
+    db: sqlite3.Connection, insert: str, columns: int, rows: Sequence[Sequence[Any]], conflict: str = ""
+) -> None:
+    """Run ``insert`` (up to and including ``VALUES``) for all rows of ``columns`` values each, then ``conflict``."""
     for part in _parts(rows):
-        db.execute(_values(insert, columns, len(part)), [value for row in part for value in row])
+        db.execute(_values(insert, columns, len(part), conflict), [value for row in part for value in row])
 
 
 def select_in(db: sqlite3.Connection, select: str, keys: Sequence[Any]) -> list[Any]:
@@ -41,9 +43,9 @@ def _parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 @cache
-def _values(insert: str, columns: int, rows: int) -> str:
+def _values(insert: str, columns: int, rows: int, conflict: str) -> str:
     row = "(" + ",".join("?" * columns) + ")"
-    return f"{insert} {','.join([row] * rows)}"
+    return f"{insert} {','.join([row] * rows)} {conflict}"
 
 
 @cache

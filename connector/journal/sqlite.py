@@ -25,6 +25,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -34,15 +35,25 @@ from connector.errors import StartError
 from connector.event import Event
 from connector.journal import Page
 from connector.journal.group import Batch, Store, StoreError
+from connector.journal.operate import (
+    HELD,
+    PAUSED,
+    PENDING,
+    WAITING,
+    Change,
+    Command,
+    Operator,
+    answer,
+    unanswered,
+)
 from connector.journal.remembered import SCHEMA as IDS_SCHEMA
 from connector.journal.remembered import RememberedIds, key_of
 from connector.journal.rows import execute_in, insert_many, select_in
+from connector.newest import Snapshot
 from connector.outcome import FINAL, Outcome
 
 APPLICATION_ID: Final = 0x4E535053
 """Marks the file as a journal ("NSPS")."""
-
-PENDING, WAITING, HELD = 0, 1, 2
 
 MIGRATIONS: Final = (
     f"""
@@ -68,6 +79,17 @@ MIGRATIONS: Final = (
     ) WITHOUT ROWID;
     {IDS_SCHEMA}
     """,
+    """
+    CREATE TABLE newest (
+        lane TEXT NOT NULL, handler TEXT NOT NULL, updated REAL, created REAL, happened REAL, seq INTEGER NOT NULL,
+        event_id TEXT NOT NULL, PRIMARY KEY (lane, handler)
+    ) WITHOUT ROWID;
+    CREATE TABLE counters (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE commands (
+        number INTEGER PRIMARY KEY, made_at REAL NOT NULL, command TEXT NOT NULL, answer TEXT
+    );
+    ALTER TABLE meta ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """What makes a file of version n one of version n + 1; the version is SQLite's ``user_version``."""
 
@@ -83,9 +105,11 @@ PRUNE_ROWS: Final = 100
 PRUNE_REST_SECONDS: Final = 10.0
 VACUUM_PAGES: Final = 200
 DISK_CHECK_SECONDS: Final = 1.0
+COMMAND_SECONDS: Final = 3600.0
 
 _READ: Final = (
-    "SELECT e.seq, e.event_id, e.event_type, e.lane, e.request_id, e.unique_id, e.accepted_at, e.body, o.attempt"
+    "SELECT e.seq, e.event_id, e.event_type, e.lane, e.request_id, e.unique_id, e.accepted_at, e.body, o.attempt,"
+    f" CASE o.state WHEN {HELD} THEN 9e999 ELSE o.due END"
     " FROM open o JOIN events e ON e.seq = o.seq"
 )
 
@@ -95,6 +119,7 @@ class SqliteStore(Store):
 
     ``keep_done``, ``keep_dead``, ``keep_ids``  seconds that payloads and ids are kept after the end
     ``min_free_disk``  bytes of the disk that are left alone
+    ``longest_wait``  seconds; at start, no retry is due later than that, whatever the clock said before
     """
 
     def __init__(
@@ -105,6 +130,7 @@ class SqliteStore(Store):
         keep_dead: float,
         keep_ids: float,
         min_free_disk: int,
+        longest_wait: float,
         clock: Callable[[], float],
     ) -> None:
         self._path = path
@@ -112,6 +138,7 @@ class SqliteStore(Store):
         self._keep_dead = keep_dead
         self._keep_ids = keep_ids
         self._min_free_disk = min_free_disk
+        self._longest_wait = longest_wait
         self._clock = clock
         self._lock: IO[str] | None = None
         self._connection: sqlite3.Connection | None = None
@@ -120,6 +147,7 @@ class SqliteStore(Store):
         self._pruned_to = 0
         self._next_prune = 0.0
         self._disk_checked = 0.0
+        self._data_version = -1
         self._unchecked = 0
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._checkpoint: Future[None] | None = None
@@ -168,7 +196,9 @@ class SqliteStore(Store):
                 batch.stored = self._append(batch.appends, now)
             if batch.settles:
                 batch.kept = self._settle(batch.settles, now)
+            batch.change = self._operate(batch.commands, now)
             batch.results = [function(self) for function in batch.calls]
+            self._count(batch)
             self._prune(now, PRUNE_ROWS + 2 * len(batch.appends))
             committing = True
             db.execute("COMMIT")
@@ -179,6 +209,14 @@ class SqliteStore(Store):
         self._unchecked += len(batch.appends) + len(batch.settles)
         self.wants_upkeep = self._unchecked >= CHECKPOINT_EVENTS
         self._look_at_disk(now)
+
+    def has_mail(self) -> bool:
+        if self._connection is None:
+            return False
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        changed = bool(version != self._data_version)
+        self._data_version = version
+        return changed
 
     def recover(self) -> None:
         try:
@@ -230,6 +268,13 @@ class SqliteStore(Store):
         execute_in(self._db, f"UPDATE open SET state = {PENDING}, due = NULL WHERE seq IN", [seq for seq, _ in due])
         (next_due,) = self._db.execute("SELECT min(due) FROM open WHERE state = ?", (WAITING,)).fetchone()
         return [lane for _, lane in due], next_due
+
+    def newest(self, lane: str, handler: str) -> Snapshot | None:
+        row = self._db.execute(
+            "SELECT updated, created, happened, seq, event_id FROM newest WHERE lane = ? AND handler = ?",
+            (lane, handler),
+        ).fetchone()
+        return Snapshot(*row) if row else None
 
     @property
     def _remembered(self) -> RememberedIds:
@@ -312,6 +357,11 @@ class SqliteStore(Store):
             "SELECT max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FROM outcomes), 0))"
         ).fetchone()
         (self.open_events,) = db.execute("SELECT count(*) FROM open").fetchone()
+        (paused,) = db.execute("SELECT paused FROM meta").fetchone()
+        self.holds = [PAUSED] if paused else []
+        db.execute("DELETE FROM commands WHERE made_at < ?", (self._clock() - COMMAND_SECONDS,))
+        latest = self._clock() + self._longest_wait
+        db.execute("UPDATE open SET due = ? WHERE state = ? AND due > ?", (latest, WAITING, latest))
         self._pruned_to = 0
 
     def _sync_folder(self) -> None:
@@ -392,6 +442,7 @@ class SqliteStore(Store):
         kept: list[bool] = []
         ended: list[tuple[Any, ...]] = []
         failed: list[tuple[Any, ...]] = []
+        applied: list[tuple[Any, ...]] = []
         for event, outcome in settles:
             counts = current.pop(event.seq, None) == event.attempt
             kept.append(counts)
@@ -407,6 +458,10 @@ class SqliteStore(Store):
                     "UPDATE open SET state = ?, due = ?, attempt = attempt + 1 WHERE seq = ?",
                     (state, outcome.due, event.seq),
                 )
+            if outcome.applied is not None:
+                applied.append((event.lane, outcome.handler, *outcome.applied.times, event.seq, event.event_id))
+        if applied:
+            insert_many(self._db, "INSERT OR REPLACE INTO newest VALUES", 7, applied)
         if ended:
             execute_in(self._db, "DELETE FROM open WHERE seq IN", [row[0] for row in ended])
             insert_many(self._db, "INSERT INTO outcomes VALUES", 6, ended)
@@ -419,6 +474,29 @@ class SqliteStore(Store):
         found = select_in(self._db, "SELECT group_concat(seq || ' ' || attempt) FROM open WHERE seq IN", seqs)
         pairs = [pair.split() for (text,) in found if text for pair in text.split(",")]
         return {int(seq): int(attempt) for seq, attempt in pairs}
+
+    def _operate(self, commands: Sequence[Command], now: float) -> Change | None:
+        """Carry out commands of this process and, where another process has written to the file, its commands."""
+        mail = unanswered(self._db) if self.has_mail() else ()
+        if not commands and not mail:
+            return None
+        operator = Operator(self._db, self._remembered, self.last_seq, now)
+        self.answers = [operator.run(command) for command in commands]
+        answer(self._db, operator, mail)
+        self.last_seq = operator.change.last_seq
+        return operator.change
+
+    def _count(self, batch: Batch) -> None:
+        counts: Counter[str] = Counter(
+            outcome.state for (_, outcome), kept in zip(batch.settles, batch.kept, strict=True) if kept
+        )
+        if batch.appends:
+            counts["accepted"] = sum(batch.stored)
+            counts["duplicate"] = len(batch.appends) - counts["accepted"]
+        rows = [(name, count) for name, count in counts.items() if count]
+        if rows:
+            add = "ON CONFLICT DO UPDATE SET count = count + excluded.count"
+            insert_many(self._db, "INSERT INTO counters VALUES", 2, rows, add)
 
     def _prune(self, now: float, limit: int) -> bool:
         """Take events whose time is over out of the file, looking at ``limit`` of them; whether there are more.
@@ -461,8 +539,10 @@ def _checkpoint(path: Path) -> None:
 
 
 def _event(row: Sequence[Any]) -> Event:
-    seq, event_id, event_type, lane, request_id, unique_id, accepted_at, body, attempt = row
-    return Event(event_id, event_type, lane, request_id, unique_id, accepted_at, body, seq=seq, attempt=attempt)
+    seq, event_id, event_type, lane, request_id, unique_id, accepted_at, body, attempt, due = row
+    return Event(
+        event_id, event_type, lane, request_id, unique_id, accepted_at, body, seq=seq, attempt=attempt, due=due
+    )
 
 
 def _text(fault: Exception) -> str:

@@ -1,0 +1,142 @@
+"""When each event leaves: a load profile as a chain of slopes.
+
+A profile is a list of segments; in a segment the rate goes in a straight line from one value to another.
+Everything else (steady, ramp, burst, bill run, a file of one's own) is a way of writing such a list.
+The time of an event is a pure function of the profile and the event's index, so a plan repeats itself.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+
+class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"start": "from", "end": "to"}):
+    """A stretch of time; `start` and `end` (in a file: "from" and "to") are events per second."""
+
+    seconds: float
+    start: float
+    end: float
+
+    @property
+    def events(self) -> float:
+        """How many events leave in it."""
+        return self.seconds * (self.start + self.end) / 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The planned time of each event.
+
+    segments: the profile, in order. events: how many events leave in all; None for as many as the profile
+    holds. When the profile holds fewer, its last segment's final rate goes on for the rest.
+
+    Raises ValueError for a profile that can never send what it should.
+    """
+
+    segments: tuple[Segment, ...]
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for segment in self.segments:
+            numbers = (segment.seconds, segment.start, segment.end)
+            if not all(math.isfinite(number) and number >= 0 for number in numbers):
+                raise ValueError(f"seconds and rates must be finite and not negative: {segment}")
+        if not self.segments or self._held < 1:
+            raise ValueError("the profile holds not a single event")
+        if self.limit is not None and self.limit > self._held and self.segments[-1].end <= 0:
+            raise ValueError(f"the profile ends at rate 0 after {self._held} events, before {self.limit} have left")
+
+    @property
+    def _held(self) -> int:
+        return int(sum(segment.events for segment in self.segments) + 1e-6)
+
+    @property
+    def events(self) -> int:
+        """How many events leave."""
+        return self._held if self.limit is None else self.limit
+
+    @property
+    def seconds(self) -> float:
+        """How long the plan runs, from the start to its last event."""
+        return self.due()(self.events - 1)
+
+    @property
+    def peak(self) -> float:
+        """The highest rate it reaches, in events per second."""
+        return max(max(segment.start, segment.end) for segment in self.segments)
+
+    def due(self) -> Callable[[int], float]:
+        """Give the function from an event's index to its planned time, in seconds from the start."""
+        starts, counts = [0.0], [0.0]
+        for segment in self.segments:
+            starts.append(starts[-1] + segment.seconds)
+            counts.append(counts[-1] + segment.events)
+        segments = self.segments
+
+        def at(index: int) -> float:
+            number = min(bisect_right(counts, index) - 1, len(segments))
+            left = index - counts[number]
+            if number == len(segments):
+                return starts[number] + left / segments[-1].end
+            segment = segments[number]
+            slope = (segment.end - segment.start) / segment.seconds
+            # left = start*t + slope*t²/2, solved for t in the form that is stable for a slope of nought.
+            root = math.sqrt(max(0.0, segment.start**2 + 2 * slope * left))
+            return starts[number] + (2 * left / (segment.start + root) if left else 0.0)
+
+        return at
+
+
+def steady(rate: float, seconds: float) -> tuple[Segment, ...]:
+    """The same rate all the time."""
+    return (Segment(seconds, rate, rate),)
+
+
+def ramp(rate: float, seconds: float) -> tuple[Segment, ...]:
+    """From a twentieth of the rate up to it, to see where latency bends."""
+    return (Segment(seconds, rate / 20, rate),)
+
+
+def burst(
+    rate: float, seconds: float, *, base: float | None = None, every: float = 10, lasts: float = 2
+) -> tuple[Segment, ...]:
+    """A quiet base (a tenth, unless given) with a burst at the full rate every so many seconds."""
+    quiet = rate / 10 if base is None else base
+    cycle = (Segment(every - lasts, quiet, quiet), Segment(lasts, rate, rate))
+    if every <= lasts:
+        raise ValueError("bursts must last less than the time between them")
+    return cycle * max(1, round(seconds / every))
+
+
+def bill_run(rate: float, events: int) -> tuple[Segment, ...]:
+    """A bill run: up within a twentieth of the events, most of it at the full rate, and a long thin tail
+    for the last twentieth.
+    """
+    part = events / 20
+    return (
+        Segment(2 * part / rate, 0, rate),
+        Segment(18 * part / rate, rate, rate),
+        Segment(2 * part / (1.1 * rate), rate, rate / 10),
+    )
+
+
+def read(path: Path) -> tuple[Segment, ...]:
+    """Read a profile from a JSON file: [{"seconds": 10, "from": 0, "to": 500}, ...].
+
+    Raises ValueError that names the file and the fault.
+    """
+    try:
+        return tuple(msgspec.json.decode(path.read_bytes(), type=list[Segment]))
+    except (OSError, msgspec.MsgspecError) as fault:
+        raise ValueError(f"{path} is no profile: {fault}") from fault
+
+
+def shares(total: int, processes: int) -> Sequence[range]:
+    """Deal the indices out to several generators, like cards, so that each has the same profile."""
+    return [range(first, total, processes) for first in range(processes)]

@@ -1,0 +1,109 @@
+"""What happened, as fixed-size records in files: one writer each, and anyone may follow along.
+
+A generator writes an Attempt for each request that came to an end, the target a Delivery for each call.
+Times are seconds of the machine's monotonic clock, which all processes of a run share. A record costs its
+few bytes on disk and nothing in memory, so a run may be as long as the disk is large.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+NO_EVENT = 0xFFFFFFFF  # the index of a request that carried no event of the run
+
+NOT_SENT = 0  # status: no connection came about
+NO_ANSWER = 1  # status: sent, and then the connection or the time ran out
+
+FLUSH_AT = 1 << 16
+
+
+class Attempt(NamedTuple):
+    """One request of NSPS and its end."""
+
+    due: float  # when it was planned
+    sent: float
+    ended: float  # when the answer, or the news that there will be none, arrived
+    event: int  # its index, or NO_EVENT
+    status: int  # of HTTP; or NOT_SENT, NO_ANSWER
+    attempt: int  # 1, 2, ...; 255 stands for more
+    trouble: int  # chaos.Trouble
+
+
+class Delivery(NamedTuple):
+    """One call of the connector to the external system."""
+
+    arrived: float
+    ended: float  # when the answer left, or the connection was lost
+    event: int  # its index, or NO_EVENT
+    outcome: int  # APPLIED, UNANSWERED, REFUSED
+    mangled: int  # 1 when the body was not the one of that event
+
+
+ATTEMPT = struct.Struct("<dddIHBB")
+DELIVERY = struct.Struct("<ddIBBxx")
+
+APPLIED = 0  # done, and answered 200
+UNANSWERED = 1  # done, but the connection was gone before the answer
+REFUSED = 2  # not done; answered 503
+
+
+class Writer:
+    """Appends records of one kind to a file of its own."""
+
+    def __init__(self, path: Path, layout: struct.Struct) -> None:
+        self._file: BinaryIO = path.open("wb", buffering=0)
+        self._buffer = bytearray()
+        self._pack = layout.pack
+
+    def add(self, *record: float) -> None:
+        """Append one record; it reaches the file at the next flush."""
+        self._buffer += self._pack(*record)
+        if len(self._buffer) >= FLUSH_AT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Let those who follow see everything."""
+        if self._buffer:
+            self._file.write(self._buffer)
+            self._buffer.clear()
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self._file.close()
+
+
+class Follower:
+    """Reads the records that were added since the last look."""
+
+    def __init__(self, path: Path, layout: struct.Struct) -> None:
+        self._path = path
+        self._layout = layout
+        self._offset = 0
+
+    def new(self) -> Iterator[tuple[float, ...]]:
+        """Give the whole records that are new; nothing while there is no file."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            while block := file.read(self._layout.size * 8192):
+                whole = len(block) - len(block) % self._layout.size
+                self._offset += whole
+                yield from self._layout.iter_unpack(block[:whole])
+                if whole < len(block):
+                    return
+
+
+def attempts(paths: list[Path]) -> Iterator[Attempt]:
+    """Read the attempts of a finished run."""
+    for path in paths:
+        yield from map(Attempt._make, Follower(path, ATTEMPT).new())
+
+
+def deliveries(path: Path) -> Iterator[Delivery]:
+    """Read the deliveries of a finished run."""
+    yield from map(Delivery._make, Follower(path, DELIVERY).new())

@@ -1,0 +1,49 @@
+"""The real application on a real socket, in the process of the test."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from aiohttp import web
+
+from connector.app import Connector
+from connector.serve import http_runner
+from connector.settings import Settings
+from tests.wire import TOKEN
+
+
+class Served(NamedTuple):
+    """A connector that listens on ``port``."""
+
+    connector: Connector
+    port: int
+
+
+def settings(**overrides: str) -> Settings:
+    """Settings for a test: nothing on disk, a known token."""
+    environment = {
+        "API_TOKEN": TOKEN,
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        "JOURNAL_URL": "memory://",
+        "DRAIN_TIMEOUT": "2s",
+        "BODY_TIMEOUT": "5s",
+        "HANDLERS": "tests.handlers",
+    }
+    return Settings.load(environment | overrides)
+
+
+@asynccontextmanager
+async def serving(**overrides: str) -> AsyncIterator[Served]:
+    """A running connector with these settings."""
+    connector = Connector(settings(**overrides))
+    runner = http_runner(connector)
+    await runner.setup()
+    try:
+        assert runner.server is not None
+        connector.short_cut(runner.server)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield Served(connector, runner.addresses[0][1])
+    finally:
+        await runner.cleanup()

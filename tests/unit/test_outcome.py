@@ -1,0 +1,111 @@
+import pytest
+
+from connector.outcome import MAX_REASON, DeadLetter, Ignored, Outcome, Retry, decide, done
+from connector.retry import JITTER, RetryPolicy
+
+POLICY = RetryPolicy(base=1.0, longest=600.0, max_attempts=5, max_age=100.0)
+
+
+def outcome(
+    fault: BaseException, *, attempt: int = 1, age: float = 0.0, chance: float = 0.5, hold: bool = False
+) -> Outcome:
+    return decide(fault, attempt=attempt, age=age, now=1000.0, chance=chance, ms=7, policy=POLICY, hold_dead=hold)
+
+
+def test_what_a_handler_returns_is_a_note_only_where_it_is_a_text() -> None:
+    assert done("written", 3) == Outcome("done", "written", ms=3)
+    for nothing in (None, 7, b"bytes", {"a": 1}):
+        assert done(nothing, 3) == Outcome("done", "", ms=3)
+
+
+def test_ignored_and_dead_are_final_and_keep_their_reason() -> None:
+    assert outcome(Ignored("not ours")) == Outcome("ignored", "not ours", ms=7)
+    assert outcome(DeadLetter("never")) == Outcome("dead", "never", ms=7)
+    assert outcome(Ignored()).reason
+    assert outcome(DeadLetter()).reason
+    assert all(outcome(fault).final for fault in (Ignored(), DeadLetter()))
+
+
+def test_a_dead_head_holds_its_lane_where_that_is_asked_for() -> None:
+    for held in (outcome(DeadLetter("never"), hold=True), outcome(ValueError(), attempt=5, hold=True)):
+        assert held.state == "held"
+        assert not held.final
+
+
+def test_any_other_exception_means_try_again() -> None:
+    for fault in (
+        ValueError("bad"),
+        TimeoutError("late"),
+        Retry("busy"),
+        KeyError("x"),
+        ExceptionGroup("g", [OSError()]),
+    ):
+        found = outcome(fault)
+        assert (found.state, found.due, found.final) == ("waiting", 1001.0, False)
+    assert outcome(ValueError("bad")).reason == "ValueError: bad"
+    assert outcome(ValueError()).reason == "ValueError"
+    assert outcome(Retry("busy")).reason == "busy"
+
+
+def test_attempts_run_out_whatever_the_handler_asks_for() -> None:
+    for fault in (ValueError("bad"), Retry("busy", after=1)):
+        assert outcome(fault, attempt=4).state == "waiting"
+        assert outcome(fault, attempt=5).state == "dead"
+    assert outcome(Retry("busy"), attempt=5).reason == "gave up after 5 attempts: busy"
+
+
+def test_an_event_that_is_too_old_is_given_up() -> None:
+    assert outcome(Retry("busy"), age=99.9).state == "waiting"
+    assert outcome(Retry("busy"), age=100.0).state == "dead"
+
+
+def test_a_handler_s_own_limit_of_attempts_counts() -> None:
+    found = decide(Retry(), attempt=1, age=0, now=0, chance=0, ms=0, policy=POLICY, max_attempts=1)
+    assert (found.state, found.reason.split(":")[0]) == ("dead", "gave up after 1 attempt")
+
+
+@pytest.mark.parametrize(
+    "fault", [Retry("x" * 9999), DeadLetter("x" * 9999), Ignored("x" * 9999), ValueError("x" * 9999)]
+)
+@pytest.mark.parametrize("attempt", [1, 5])
+def test_no_reason_outgrows_its_place(fault: BaseException, attempt: int) -> None:
+    assert len(outcome(fault, attempt=attempt).reason) == MAX_REASON
+
+
+@pytest.mark.xfail(reason="the worker that hears of it dies", raises=RuntimeError)
+def test_an_exception_without_a_printable_text_is_an_outcome_too() -> None:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    assert outcome(Unprintable()).state == "waiting"
+
+
+def test_waits_double_and_end_at_the_longest() -> None:
+    waits = [POLICY.delay(attempt, 0.5) for attempt in range(1, 13)]
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]
+    assert POLICY.delay(10**9, 1.0) == 600
+
+
+def test_the_jitter_spreads_to_both_sides_and_never_over_the_longest() -> None:
+    assert POLICY.delay(1, 0.0) == pytest.approx(1 - JITTER)
+    assert POLICY.delay(1, 1.0) == pytest.approx(1 + JITTER)
+    assert POLICY.delay(11, 1.0) == 600
+
+
+@pytest.mark.parametrize(("asked", "wait"), [(0, 0), (-5, 0), (30, 30), (1e9, 600), (float("inf"), 600)])
+def test_a_wait_that_was_asked_for_is_kept_within_bounds(asked: float, wait: float) -> None:
+    assert POLICY.delay(3, 0.0, asked) == wait
+    assert outcome(Retry("busy", after=asked)).due == 1000.0 + wait
+
+
+@pytest.mark.xfail(reason="the worker that hears of it dies", raises=TypeError)
+def test_a_wait_of_the_wrong_type_is_an_outcome_too() -> None:
+    assert outcome(Retry("busy", after="30")).state == "waiting"  # type: ignore[arg-type]
+
+
+@pytest.mark.xfail(reason="a due time that is no time is never reached")
+def test_a_wait_that_is_no_number_does_not_make_the_event_wait_for_ever() -> None:
+    found = outcome(Retry("busy", after=float("nan")))
+    assert found.due is not None
+    assert found.due >= 1000.0

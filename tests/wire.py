@@ -1,0 +1,97 @@
+"""HTTP byte by byte, for what a well-behaved client cannot send."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple
+
+from multidict import CIMultiDict
+
+TOKEN = "made-up-token"
+TIMEOUT = 10.0
+
+
+class Answer(NamedTuple):
+    """A response as it came over the wire."""
+
+    status: int
+    headers: CIMultiDict[str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The parsed body."""
+        return json.loads(self.body)
+
+
+class Wire:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes; a server that has hung up meanwhile is no error here."""
+        self._writer.write(data)
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            return
+
+    def send_eof(self) -> None:
+        """Say that nothing more comes."""
+        self._writer.write_eof()
+
+    async def answer(self, *, head: bool = False) -> Answer:
+        """The next response; ``head``: it is one to HEAD and has no body."""
+        async with asyncio.timeout(TIMEOUT):
+            lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers: CIMultiDict[str] = CIMultiDict()
+            for line in filter(None, lines[1:]):
+                name, _, text = line.partition(": ")
+                headers.add(name, text)
+            length = 0 if head else int(headers.get("Content-Length", "0"))
+            return Answer(int(lines[0].split()[1]), headers, await self._reader.readexactly(length))
+
+    async def rest(self) -> bytes:
+        """Everything until the server closes the connection."""
+        async with asyncio.timeout(TIMEOUT):
+            return await self._reader.read()
+
+
+@asynccontextmanager
+async def connect(port: int) -> AsyncIterator[Wire]:
+    """A connection to the server on this port of the loopback interface."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+def post(
+    body: bytes = b"",
+    *headers: str,
+    path: str = "/process-event",
+    version: str = "1.1",
+    token: str | None = TOKEN,
+    length: int | None = None,
+    method: str = "POST",
+) -> bytes:
+    """The bytes of a request; ``length`` overrides Content-Length, -1 leaves it out."""
+    lines = [f"{method} {path} HTTP/{version}", "Host: connector", *headers]
+    if token is not None:
+        lines.append(f"Authorization: Bearer {token}")
+    if length != -1:
+        lines.append(f"Content-Length: {len(body) if length is None else length}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def ask(port: int, request: bytes, *, head: bool = False) -> Answer:
+    """The answer to one request on a connection of its own."""
+    async with connect(port) as wire:
+        await wire.send(request)
+        return await wire.answer(head=head)
