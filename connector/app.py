@@ -41,7 +41,7 @@ class Connector:
         clock = clock or steady_clock()
         self.settings = settings
         self.handlers: Handlers = handlers.load(settings.handlers)
-        self.journal = open_journal(settings, clock)
+        self.journal = make_journal(settings, clock)
         self.lanes = Lanes(self.journal, settings.queue_size, clock, self.handlers.latest)
         self.target = external.from_settings(settings, self.lanes, clock)
         self.workers = Workers(
@@ -125,13 +125,18 @@ _INFO: Final = 20
 _WARNING: Final = 30
 
 
-def open_journal(settings: Settings, clock: Callable[[], float]) -> Journal:
+def make_journal(settings: Settings, clock: Callable[[], float]) -> Journal:
     """The journal that JOURNAL_URL names, not opened yet."""
-    path = settings.journal_url.removeprefix("sqlite:///")
-    if path == settings.journal_url:
+    path = settings.journal_path
+    if path is None:
         return MemoryJournal(settings.queue_size)
-    store = SqliteStore(
-        Path(path),
+    return GroupCommitJournal(make_store(settings, path, clock), settings.max_backlog)
+
+
+def make_store(settings: Settings, path: Path, clock: Callable[[], float]) -> SqliteStore:
+    """The store of an SQLite journal, not opened yet."""
+    return SqliteStore(
+        path,
         keep_done=settings.keep_done,
         keep_dead=settings.keep_dead,
         keep_ids=settings.keep_ids,
@@ -139,7 +144,6 @@ def open_journal(settings: Settings, clock: Callable[[], float]) -> Journal:
         longest_wait=settings.retry_max,
         clock=clock,
     )
-    return GroupCommitJournal(store, settings.max_backlog)
 
 
 def steady_clock() -> Callable[[], float]:

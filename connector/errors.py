@@ -181,6 +181,10 @@ class StartError(Exception):
     """The program cannot start; the message is one line for the operator, and the exit code is 2."""
 
 
+class InUse(StartError):
+    """Another process owns the journal."""
+
+
 def error_response(error: ConnectorError) -> web.Response:
     """The ErrorResponse of the NSPS OpenAPI description, at the top level of the body."""
     body = ErrorResponse(error.message, error.error, error.type, error.details or None)

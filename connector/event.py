@@ -291,7 +291,7 @@ class Event:
     def log(self) -> FilteringBoundLogger:
         """A structlog logger whose lines carry the event's ids; put no personal field into them."""
         return get_logger(
-            action="handler",
+            action="handler.log",
             request_id=self.request_id,
             unique_id=self.unique_id,
             event_id=self.event_id,

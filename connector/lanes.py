@@ -27,6 +27,7 @@ disk. Both ways go through ``_admit``.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from math import inf
 from typing import Final
 
@@ -41,6 +42,9 @@ LOOK_AHEAD: Final = 16
 
 READ_EVENTS: Final = 256
 """Events read from the journal at a time: a few milliseconds of work for the loop."""
+
+READ_AGAIN_SECONDS: Final = 1.0
+"""Until the journal is read again after it could not be read."""
 
 READ_LANES: Final = 64
 """Lanes read from the journal at a time."""
@@ -270,7 +274,8 @@ class Lanes:
             self._next_due = due
             if self._timer:
                 self._timer.cancel()
-            delay = max(0.0, due - self._clock())
+            # uvloop's timers count whole milliseconds and may be early by one: late by two is never early
+            delay = max(0.0, due - self._clock()) + 0.002
             self._timer = asyncio.get_running_loop().call_later(delay, self._wanted.set)
 
     async def _feed(self) -> None:
@@ -282,29 +287,35 @@ class Lanes:
                 await self._read_lanes()
                 await self._read_ahead()
             except Unavailable:
-                self._timer = asyncio.get_running_loop().call_later(1.0, self._wanted.set)
+                asyncio.get_running_loop().call_later(READ_AGAIN_SECONDS, self._wanted.set)
             if not self._lanes:
                 self._empty.set()
 
     async def _read_due(self) -> None:
-        if self._next_due is None and not self._parked:
+        if not self._parked:
             return
-        if self._next_due is not None and self._next_due > self._clock():
+        due, self._next_due = self._next_due, None
+        if due is not None and due > self._clock():
+            self._wake_at(due)
             return
-        lanes, next_due = await self._journal.claim_due(self._clock(), READ_EVENTS)
+        try:
+            lanes, next_due = await self._journal.claim_due(self._clock(), READ_EVENTS)
+        except Unavailable:
+            self._next_due = due
+            raise
         for key in lanes:
             if key in self._parked:
                 self._unpark(key)
-        self._next_due = None
         if next_due is not None:
             self._wake_at(next_due)
 
     async def _read_lanes(self) -> None:
         while self._hungry:
-            lanes = [self._hungry.popleft() for _ in range(min(READ_LANES, len(self._hungry)))]
+            lanes = list(islice(self._hungry, READ_LANES))
             upto = self._watermark
             found = await self._journal.read_lanes([lane.key for lane in lanes], upto, LOOK_AHEAD + 1)
             for lane in lanes:
+                self._hungry.popleft()
                 events = found.get(lane.key, ())
                 lane.events.extend(events[:LOOK_AHEAD])
                 lane.more = len(events) > LOOK_AHEAD or lane.last > upto

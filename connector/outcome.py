@@ -95,7 +95,7 @@ def decide(
         case DeadLetter():
             return Outcome("held" if hold_dead else "dead", _text(fault), ms=ms)
         case Retry():
-            reason, asked = _text(fault), fault.after
+            reason, asked = _text(fault), _seconds(fault.after)
         case _:
             reason, asked = f"{type(fault).__name__}: {_text(fault)}".removesuffix(": "), None
     if why := policy.gives_up(attempt, age, max_attempts):
@@ -104,4 +104,14 @@ def decide(
 
 
 def _text(fault: BaseException) -> str:
-    return str(fault)[:MAX_REASON]
+    try:
+        return str(fault)[:MAX_REASON]
+    except Exception:  # noqa: BLE001 - somebody else's exception, whose text raises in turn
+        return ""
+
+
+def _seconds(asked: object) -> float | None:
+    """What a handler asked for, if it is a number of seconds at all."""
+    if isinstance(asked, (int, float)) and asked == asked:
+        return float(asked)
+    return None

@@ -6,20 +6,18 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import aiohttp.web_response
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
-from dotenv import dotenv_values
 
 from connector import log
 from connector.app import Connector
 from connector.errors import StartError, without_request
-from connector.settings import Settings
+from connector.settings import Settings, environment
 
 EXIT_START: Final = 2
 """Exit code when the program could not start: a setting, a handler, the port, the journal."""
@@ -42,26 +40,22 @@ GC_THRESHOLD: Final = 100_000
 _log = log.get_logger()
 
 
-def main(environment: Mapping[str, str] | None = None) -> int:
-    """Run a connector until a signal stops it; the exit code. ``.env`` counts where the environment is silent."""
+def main() -> int:
+    """Run a connector until a signal stops it; the exit code."""
     try:
-        if environment is None:
-            environment = _env_file() | os.environ
-        settings = with_token(Settings.load(environment))
+        os.environ.update(environment())  # a handler's own settings may stand in .env too
+        settings = with_token(Settings.load(os.environ))
         log.configure(settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(serve(settings))
     except StartError as fault:
-        print(*(f"cannot start: {line}" for line in str(fault).splitlines()), sep="\n", file=sys.stderr)
-        return EXIT_START
+        return report(fault)
 
 
-def _env_file() -> dict[str, str]:
-    path = Path.cwd() / ".env"
-    try:
-        return {name: text for name, text in dotenv_values(path).items() if text is not None}
-    except (OSError, UnicodeDecodeError) as fault:
-        raise StartError(f"{path} cannot be read: {fault}") from None
+def report(fault: StartError) -> int:
+    """Tell the operator on stderr why there is no start, a line a fault; the exit code."""
+    print(*(f"cannot start: {line}" for line in str(fault).splitlines()), sep="\n", file=sys.stderr)
+    return EXIT_START
 
 
 def with_token(settings: Settings) -> Settings:

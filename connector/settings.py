@@ -3,11 +3,15 @@
 The names are the environment's (and ``.env``'s) and part of the product. ``.env.example`` lists the same.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
 
 from connector import event as events
 from connector import mapping
@@ -269,6 +273,12 @@ class Settings:
     log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Least level that is logged.")
     access_log: bool = _setting("false", _switch, "Also log a line for each HTTP request.")
 
+    @property
+    def journal_path(self) -> Path | None:
+        """The file of an SQLite journal; None for another kind of journal."""
+        kind, _, path = self.journal_url.partition(":///")
+        return Path(path) if kind == "sqlite" else None
+
     @classmethod
     def load(cls, environment: Mapping[str, str]) -> "Settings":
         """The settings in ``environment``. Raises StartError with every fault, one a line; never shows a value."""
@@ -322,6 +332,16 @@ def _credentials(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         for name in ("target_password", "target_token", "target_client_secret", "target_refresh_token"):
             if getattr(settings, name):
                 yield (name.upper(), "TARGET_AUTH"), "it is set, but TARGET_AUTH=none makes no use of it"
+
+
+def environment() -> dict[str, str]:
+    """The process's environment, and ``.env`` in the working directory where it is silent. Raises StartError."""
+    path = Path.cwd() / ".env"
+    try:
+        found = {name: text for name, text in dotenv_values(path).items() if text is not None}
+    except (OSError, UnicodeDecodeError) as fault:
+        raise StartError(f"{path} cannot be read: {fault}") from None
+    return found | os.environ
 
 
 def describe() -> list[tuple[str, str, str]]:

@@ -9,6 +9,7 @@ from math import inf
 from typing import Final
 
 from connector import log
+from connector.errors import Unavailable
 from connector.event import Event
 from connector.handlers import Handler, Handlers
 from connector.journal import Journal
@@ -26,6 +27,9 @@ _LINES: Final = {
     "held": ("event.dead", "error", "Event is dead and holds its subscriber's events"),
 }
 
+
+JOURNAL_PAUSE: Final = 0.5
+"""Seconds that a worker waits when the journal cannot be asked which snapshot is the newest."""
 
 WATCH_INTERVAL: Final = 0.05
 """Seconds between looks for handlers that run too long; a handler is cut off that much late at most."""
@@ -114,15 +118,15 @@ class Workers:
             event = await self._lanes.take()
             try:
                 outcome = await self._handle(worker, event)
-            except Postponed:
+            except (Postponed, Unavailable) as reason:
                 self._lanes.put_back(event)
-                await asyncio.sleep(0)
+                await asyncio.sleep(0 if isinstance(reason, Postponed) else JOURNAL_PAUSE)
                 continue
             if outcome is None:
                 self._lanes.rest(event)
                 continue
-            self._journal.settle(event, outcome)
             self._say(event, outcome)
+            self._journal.settle(event, outcome)
             if self._journal.size < self._burst:
                 await asyncio.sleep(0)
 
@@ -157,11 +161,14 @@ class Workers:
             raise
         except Exception as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
             fault = raised
-        except asyncio.CancelledError:
-            if not worker.cut_off:
+        except asyncio.CancelledError as raised:
+            if worker.cut_off:
+                asyncio.current_task().uncancel()  # type: ignore[union-attr]
+                fault = TimeoutError(f"cut off after {timeout:g} s")
+            elif asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise
-            asyncio.current_task().uncancel()  # type: ignore[union-attr]
-            fault = TimeoutError(f"cut off after {timeout:g} s")
+            else:
+                fault = raised  # something that the handler waited for was cancelled, not the worker
         finally:
             worker.event, worker.cut_off = None, False
         ms = round((time.monotonic() - started) * 1000)

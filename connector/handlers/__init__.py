@@ -75,6 +75,15 @@ def on(
     return declare
 
 
+def handler_of(function: Callable[..., Any]) -> Handler:
+    """The handler that a function was declared to be. Raises ValueError where it was not."""
+    declared = getattr(function, _MARK, None)
+    if declared is None:
+        raise ValueError(f"{function!r} is no handler: put @on(...) before it")
+    handler: Handler = declared[0]
+    return handler
+
+
 class Handlers:
     """The handlers of a connector, by event type."""
 

@@ -1,19 +1,17 @@
 """``python -m connector forward --check EVENT.json``: shows what the forwarder would send, and sends nothing."""
 
-import os
 import sys
 import time
 from pathlib import Path
 
 import click
 import orjson
-from dotenv import dotenv_values
 
 from connector.errors import ConnectorError, StartError
 from connector.event import Event, Schema
 from connector.external import headers
 from connector.handlers import forward
-from connector.settings import FORWARDER, Settings
+from connector.settings import FORWARDER, Settings, environment
 
 EXIT_FAULT = 2
 """Exit code where the settings, the mapping or the event are at fault."""
@@ -29,10 +27,10 @@ EXIT_FAULT = 2
     help="Show what would be sent for the event in this file (- for standard input).",
 )
 @click.pass_obj
-def forward_command(environment: dict[str, str] | None, event_file: Path) -> None:
+def forward_command(variables: dict[str, str] | None, event_file: Path) -> None:
     """Check the forwarder's settings and mapping on an example event; nothing is sent."""
     try:
-        settings = Settings.load((_environment() if environment is None else environment) | {"HANDLERS": FORWARDER})
+        settings = Settings.load((environment() if variables is None else variables) | {"HANDLERS": FORWARDER})
         event = _event(event_file, settings)
     except StartError as fault:
         for line in str(fault).splitlines():
@@ -49,11 +47,6 @@ def forward_command(environment: dict[str, str] | None, event_file: Path) -> Non
         click.echo(f"{name}: {value}")
     click.echo()
     click.echo(orjson.dumps(orjson.loads(forward.body(event, settings)), option=orjson.OPT_INDENT_2))
-
-
-def _environment() -> dict[str, str]:
-    dotenv = {name: text for name, text in dotenv_values(Path.cwd() / ".env").items() if text is not None}
-    return dotenv | dict(os.environ)
 
 
 def _event(file: Path, settings: Settings) -> Event:

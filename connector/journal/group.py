@@ -23,7 +23,7 @@ from connector import log
 from connector.errors import NoRoom, Stopping, Unavailable
 from connector.event import Event
 from connector.journal import Journal, Listener, Page
-from connector.journal.operate import Change, Command
+from connector.journal.operate import Answer, Change, Command
 from connector.newest import Snapshot
 from connector.outcome import Outcome
 
@@ -42,8 +42,10 @@ _logger = log.get_logger()
 class Batch:
     """What one transaction does, in this order, and what came of it.
 
-    ``stored``  for each appended event whether it is new; ``kept``  for each settled event whether it counted;
-    ``change``  what operators' commands have changed; ``results``  of the calls, an exception where one failed
+    ``stored``   for each appended event, whether it is new
+    ``kept``     for each settled event, whether it counted
+    ``answers``  to the commands of operators, and in ``change`` what they have changed
+    ``results``  of the calls, an exception where one failed
     """
 
     appends: list[Event] = field(default_factory=list)
@@ -53,6 +55,7 @@ class Batch:
     stored: Sequence[bool] = ()
     kept: Sequence[bool] = ()
     results: Sequence[Any] = ()
+    answers: Sequence[Answer] = ()
     change: Change | None = None
 
 

@@ -27,7 +27,10 @@ _SELECT: Final = (
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events: all given conditions hold. Times are seconds since the epoch, of acceptance."""
+    """Which events: all given conditions hold. Times are seconds since the epoch, of acceptance.
+
+    ``lane`` may leave out what kind of id it is: ``1001`` for ``i_account:1001``.
+    """
 
     state: str | None = None
     event_type: str | None = None
@@ -97,7 +100,7 @@ class History:
         conditions: dict[str, Any] = {
             f"{_STATE} = ?": wanted.state,
             "e.event_type = ?": wanted.event_type,
-            "e.lane = ?": wanted.lane,
+            "? IN (e.lane, substr(e.lane, instr(e.lane, ':') + 1))": wanted.lane,
             "e.accepted_at >= ?": wanted.since,
             "e.accepted_at < ?": wanted.until,
             f"instr(lower({_REASON}), lower(?)) > 0": wanted.text,

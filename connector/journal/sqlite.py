@@ -31,7 +31,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Final
 
-from connector.errors import StartError
+from connector.errors import InUse, StartError
 from connector.event import Event
 from connector.journal import Page
 from connector.journal.group import Batch, Store, StoreError
@@ -40,8 +40,6 @@ from connector.journal.operate import (
     PAUSED,
     PENDING,
     WAITING,
-    Change,
-    Command,
     Operator,
     answer,
     unanswered,
@@ -148,6 +146,7 @@ class SqliteStore(Store):
         self._next_prune = 0.0
         self._disk_checked = 0.0
         self._data_version = -1
+        self._mail = False
         self._unchecked = 0
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._checkpoint: Future[None] | None = None
@@ -196,7 +195,7 @@ class SqliteStore(Store):
                 batch.stored = self._append(batch.appends, now)
             if batch.settles:
                 batch.kept = self._settle(batch.settles, now)
-            batch.change = self._operate(batch.commands, now)
+            self._operate(batch, now)
             batch.results = [function(self) for function in batch.calls]
             self._count(batch)
             self._prune(now, PRUNE_ROWS + 2 * len(batch.appends))
@@ -206,6 +205,7 @@ class SqliteStore(Store):
             self.last_seq = last_seq
             self._abandon()
             raise StoreError(_text(fault), fatal=_is_fatal(fault, committing)) from fault
+        self._mail = False
         self._unchecked += len(batch.appends) + len(batch.settles)
         self.wants_upkeep = self._unchecked >= CHECKPOINT_EVENTS
         self._look_at_disk(now)
@@ -214,9 +214,9 @@ class SqliteStore(Store):
         if self._connection is None:
             return False
         (version,) = self._db.execute("PRAGMA data_version").fetchone()
-        changed = bool(version != self._data_version)
+        self._mail = self._mail or version != self._data_version
         self._data_version = version
-        return changed
+        return self._mail
 
     def recover(self) -> None:
         try:
@@ -305,7 +305,7 @@ class SqliteStore(Store):
             lock.seek(0)
             owner = lock.read(100).strip() or "another process"
             lock.close()
-            raise StartError(f"JOURNAL_URL: {self._path} is in use by {owner}; one process owns a journal") from None
+            raise InUse(f"JOURNAL_URL: {self._path} is in use by {owner}; one process owns a journal") from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {os.uname().nodename}")
         lock.flush()
@@ -475,21 +475,22 @@ class SqliteStore(Store):
         pairs = [pair.split() for (text,) in found if text for pair in text.split(",")]
         return {int(seq): int(attempt) for seq, attempt in pairs}
 
-    def _operate(self, commands: Sequence[Command], now: float) -> Change | None:
+    def _operate(self, batch: Batch, now: float) -> None:
         """Carry out commands of this process and, where another process has written to the file, its commands."""
         mail = unanswered(self._db) if self.has_mail() else ()
-        if not commands and not mail:
-            return None
+        if not batch.commands and not mail:
+            return
         operator = Operator(self._db, self._remembered, self.last_seq, now)
-        self.answers = [operator.run(command) for command in commands]
+        batch.answers = [operator.run(command) for command in batch.commands]
         answer(self._db, operator, mail)
+        batch.change = operator.change
         self.last_seq = operator.change.last_seq
-        return operator.change
 
     def _count(self, batch: Batch) -> None:
         counts: Counter[str] = Counter(
             outcome.state for (_, outcome), kept in zip(batch.settles, batch.kept, strict=True) if kept
         )
+        counts["retried"] = counts.pop("waiting", 0)
         if batch.appends:
             counts["accepted"] = sum(batch.stored)
             counts["duplicate"] = len(batch.appends) - counts["accepted"]

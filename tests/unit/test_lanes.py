@@ -281,7 +281,6 @@ class FaultyOnce(MemoryJournal):
         return dict(await super().read_lanes(lanes, upto, limit))
 
 
-@pytest.mark.xfail(reason="lanes that were being read are forgotten", raises=TimeoutError)
 async def test_a_journal_that_cannot_be_read_for_a_moment_costs_no_lane() -> None:
     belt = await started(FaultyOnce(1000), 100)
     try:

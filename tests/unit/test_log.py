@@ -18,6 +18,9 @@ from connector.log import LineWriter
 from tests.conftest import Lines
 
 ACTIONS = {
+    "breaker.closed",
+    "breaker.half_open",
+    "breaker.opened",
     "event.accepted",
     "event.dead",
     "event.duplicate",
@@ -26,6 +29,7 @@ ACTIONS = {
     "event.refused",
     "event.retrying",
     "event.superseded",
+    "handler.log",
     "journal.failed",
     "journal.not_durable",
     "journal.recovered",
@@ -37,6 +41,7 @@ ACTIONS = {
     "server.killed",
     "server.started",
     "server.stopped",
+    "target.token",
 }
 PACKAGE = Path(connector.__file__).parent
 FORM = re.compile(r"(event|journal|lanes?|request|server|workers?|handlers?|breaker|ops)\.[a-z_]+")
