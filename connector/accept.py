@@ -16,8 +16,9 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
 from connector import log
-from connector.errors import BadRequest, BodyTimeout, BodyTooLarge, Stopping
-from connector.event import Schema
+from connector.answers import Answers, refusal
+from connector.errors import BadRequest, BodyTimeout, BodyTooLarge, ConnectorError, Stopping, TargetDown
+from connector.event import Event, Schema
 from connector.journal import Journal
 from connector.trace import TRACE
 
@@ -31,6 +32,8 @@ class Accept:
     ``max_body``      bytes, after inflating
     ``body_timeout``  seconds for the body to arrive
     ``clock``         seconds since the epoch
+    ``answers``       with RESPONSE=outcome, who waits for an outcome
+    ``away``          why the external system cannot be reached now, if that is known
     """
 
     def __init__(
@@ -41,12 +44,16 @@ class Accept:
         max_body: int,
         body_timeout: float,
         clock: Callable[[], float],
+        answers: Answers | None = None,
+        away: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._schema = schema
         self._journal = journal
         self._max_body = max_body
         self._body_timeout = body_timeout
         self._clock = clock
+        self._answers = answers
+        self._away = away
         self.stopping = False
         self._waiting: set[asyncio.Timeout] = set()
 
@@ -64,13 +71,41 @@ class Accept:
         raw = await self._read(request)
         request_id, unique_id = request[TRACE]
         event = self._schema.parse(raw, request_id, unique_id, self._clock())
-        if await self._journal.append(event):
-            log.event_line("event.accepted", "Event accepted", event)
+        if self._answers is None:
+            await self._keep(event)
         else:
-            log.event_line("event.duplicate", "Event is known already and is not processed again", event)
+            await self._keep_and_wait(event, self._answers)
         if request.version == HttpVersion11 and request.keep_alive:
             return _ACCEPTED
         return web.Response(status=202, body=BODY, content_type="application/json")
+
+    async def _keep(self, event: Event) -> bool:
+        new = await self._journal.append(event)
+        if new:
+            log.event_line("event.accepted", "Event accepted", event)
+        else:
+            log.event_line("event.duplicate", "Event is known already and is not processed again", event)
+        return new
+
+    async def _keep_and_wait(self, event: Event, answers: Answers) -> None:
+        """Raises the ConnectorError that the outcome stands for."""
+        if away := self._away():
+            raise TargetDown(away)
+        joined = answers.is_expected(event.event_id)
+        future = answers.expect(event.event_id)
+        try:
+            new = await self._keep(event)
+        except ConnectorError:
+            if not joined:
+                answers.withdraw(event.event_id)
+            raise
+        if not new and not joined:
+            answers.withdraw(event.event_id)
+            return
+        outcome = await answers.wait(event.event_id, future)
+        error = refusal(outcome) if outcome is not None else None
+        if error is not None:
+            raise error
 
     async def _read(self, request: web.Request) -> bytes:
         content = request.content

@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 
 from connector import external, handlers, log
 from connector.accept import Accept
+from connector.answers import Answers
 from connector.auth import BearerAuth
 from connector.errors import errors
 from connector.event import Schema
@@ -42,7 +43,14 @@ class Connector:
         self.settings = settings
         self.handlers: Handlers = handlers.load(settings.handlers)
         self.journal = make_journal(settings, clock)
-        self.lanes = Lanes(self.journal, settings.queue_size, clock, self.handlers.latest)
+        self.answers = Answers(settings.outcome_timeout) if settings.response == "outcome" else None
+        self.lanes = Lanes(
+            self.journal,
+            settings.queue_size,
+            clock,
+            self.handlers.latest,
+            self.answers.kept if self.answers else lambda _, __: None,
+        )
         self.target = external.from_settings(settings, self.lanes, clock)
         self.workers = Workers(
             self.lanes,
@@ -54,6 +62,7 @@ class Connector:
             hold_dead=settings.on_dead == "hold",
             burst=settings.max_backlog // BURST_SHARE if self.journal.durable else 0,
             clock=clock,
+            answers=self.answers,
         )
         self.accept = Accept(
             Schema(settings.required_fields, settings.order_by, self.handlers.require),
@@ -61,6 +70,8 @@ class Connector:
             max_body=settings.max_body_bytes,
             body_timeout=settings.body_timeout,
             clock=clock,
+            answers=self.answers,
+            away=self.target.away if self.target else lambda: None,
         )
         self.health = Health()
         auth = BearerAuth(settings.api_token)
@@ -109,6 +120,9 @@ class Connector:
         if not self.workers.started:
             return
         cut_off = await self.workers.drain(self.settings.drain_timeout, everything=not self.journal.durable)
+        if self.answers is not None:
+            self.answers.let_go()
+        await self.journal.flush()
         left = self.journal.size
         _log.log(
             _WARNING if left and not self.journal.durable else _INFO,

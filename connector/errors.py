@@ -177,6 +177,30 @@ class Stopping(Unavailable):
     """Shutting down; send the event again."""
 
 
+class TargetFailed(ConnectorError):
+    """The external system refused the event or has a fault."""
+
+    status = 500
+    type = "SERVICE_ERROR"
+    message = "External system error"
+
+
+class TargetDown(ConnectorError):
+    """The external system is not available."""
+
+    status = 503
+    type = "CONNECTION_ERROR"
+    message = "External system is not available"
+
+
+class TargetNotFound(ConnectorError):
+    """The external system knows no such resource."""
+
+    status = 404
+    type = "VALIDATION_ERROR"
+    message = "Resource not found"
+
+
 class StartError(Exception):
     """The program cannot start; the message is one line for the operator, and the exit code is 2."""
 

@@ -70,6 +70,7 @@ class Lanes:
     ``queue_size``  events held in memory
     ``clock``       seconds since the epoch, steady while the process runs
     ``latest``      the name of the handler that wants only the newest event of this type, None for other types
+    ``kept``        is told of every outcome that is kept
     """
 
     def __init__(
@@ -78,11 +79,13 @@ class Lanes:
         queue_size: int,
         clock: Callable[[], float],
         latest: Callable[[str], str | None] = lambda _: None,
+        kept: Callable[[Event, Outcome], None] = lambda _, __: None,
     ) -> None:
         self._journal = journal
         self._queue_size = queue_size
         self._clock = clock
         self._latest = latest
+        self._kept = kept
         self._ready: asyncio.Queue[Lane] = asyncio.Queue()
         self._lanes: dict[str, Lane] = {}
         self._parked: set[str] = set()
@@ -188,6 +191,7 @@ class Lanes:
 
     def settled(self, event: Event, outcome: Outcome, kept: bool) -> None:
         """The attempt has ended: the next event of the lane may run, or the lane parks behind its head."""
+        self._kept(event, outcome)
         lane = self._lanes[event.lane]
         lane.running = False
         lane.events.popleft()

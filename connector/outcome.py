@@ -51,6 +51,7 @@ class Outcome(msgspec.Struct, frozen=True):
     ``due``     when the next attempt is due, in seconds since the epoch (waiting only)
     ``ms``      how long the attempt took, in milliseconds
     ``handler``, ``applied``  what is the newest snapshot applied by which handler now (``latest_only`` handlers)
+    ``kind``    how the external system failed, where that is known: see ``connector.external.failures.Kind``
     """
 
     state: State
@@ -59,6 +60,7 @@ class Outcome(msgspec.Struct, frozen=True):
     ms: int = 0
     handler: str = ""
     applied: Snapshot | None = None
+    kind: str = ""
 
     @property
     def final(self) -> bool:
@@ -68,7 +70,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 def done(note: object, ms: int, handler: str = "", applied: Snapshot | None = None) -> Outcome:
     """The outcome of a handler that returned; what it returned is the note if it is a text."""
-    return Outcome("done", note[:MAX_REASON] if isinstance(note, str) else "", None, ms, handler, applied)
+    return Outcome("done", _kept(note) if isinstance(note, str) else "", None, ms, handler, applied)
 
 
 def decide(
@@ -89,23 +91,25 @@ def decide(
     ``age``    seconds since acceptance, ``now`` seconds since the epoch, ``chance`` from 0 to 1 for the jitter
     ``hold_dead``  whether a dead head holds its lane
     """
+    kind = str(getattr(fault, "kind", ""))
     match fault:
         case Ignored():
             return Outcome("ignored", _text(fault), ms=ms)
         case DeadLetter():
-            return Outcome("held" if hold_dead else "dead", _text(fault), ms=ms)
+            return Outcome("held" if hold_dead else "dead", _text(fault), ms=ms, kind=kind)
         case Retry():
             reason, asked = _text(fault), _seconds(fault.after)
         case _:
             reason, asked = f"{type(fault).__name__}: {_text(fault)}".removesuffix(": "), None
     if why := policy.gives_up(attempt, age, max_attempts):
-        return Outcome("held" if hold_dead else "dead", f"{why}: {reason}"[:MAX_REASON], ms=ms)
-    return Outcome("waiting", reason[:MAX_REASON], due=now + policy.delay(attempt, chance, asked), ms=ms)
+        return Outcome("held" if hold_dead else "dead", f"{why}: {reason}"[:MAX_REASON], ms=ms, kind=kind)
+    due = now + policy.delay(attempt, chance, asked)
+    return Outcome("waiting", reason[:MAX_REASON], due=due, ms=ms, kind=kind)
 
 
 def _text(fault: BaseException) -> str:
     try:
-        return str(fault)[:MAX_REASON]
+        return _kept(str(fault))
     except Exception:  # noqa: BLE001 - somebody else's exception, whose text raises in turn
         return ""
 
@@ -115,3 +119,8 @@ def _seconds(asked: object) -> float | None:
     if isinstance(asked, (int, float)) and asked == asked:
         return float(asked)
     return None
+
+
+def _kept(text: str) -> str:
+    """What is kept of a text. A lone surrogate, as in the name of a file that is no UTF-8, can be written nowhere."""
+    return text[:MAX_REASON].encode(errors="replace").decode()

@@ -4,6 +4,7 @@ The n-th failed attempt is followed by a wait of ``base * 2 ** (n - 1)`` seconds
 spread by ±20 % so that subscribers that failed together do not come back together.
 """
 
+from math import isnan
 from typing import Final
 
 import msgspec
@@ -25,7 +26,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         ``chance`` is from 0 to 1 and places the wait within the jitter. ``asked`` is what the handler or the
         external system asked for; it is kept to within 0 and ``longest`` and gets no jitter below itself.
         """
-        if asked is not None:
+        if asked is not None and not isnan(asked):
             return min(max(asked, 0.0), self.longest)
         wait = self.base * 2.0 ** min(attempt - 1, 60)
         return min(wait * (1 - JITTER + 2 * JITTER * chance), self.longest)

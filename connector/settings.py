@@ -221,6 +221,14 @@ class Settings:
     keep_done: float = _setting("3d", _seconds(0), "How long an event that ended well can be looked at and replayed.")
     keep_dead: float = _setting("35d", _seconds(0), "How long a dead event can be looked at and replayed.")
     keep_ids: float = _setting("35d", _seconds(0), "How long an event id is remembered, so that it is not repeated.")
+    response: str = _setting(
+        "accepted",
+        _choice("accepted", "outcome"),
+        "When a request is answered: once its event is kept, or once its outcome is known. See docs/outcome-mode.md.",
+    )
+    outcome_timeout: float = _setting(
+        "20s", _seconds(0.01), "With RESPONSE=outcome: when a request is answered 202 although its event still runs."
+    )
     drain_timeout: float = _setting("25s", _seconds(0), "How long a stop waits for events that are being handled.")
     target_url: str = _setting(
         "", _http_url, "Base URL of the external system, with a path or without. Unset: there is none."

@@ -9,6 +9,7 @@ from math import inf
 from typing import Final
 
 from connector import log
+from connector.answers import Answers
 from connector.errors import Unavailable
 from connector.event import Event
 from connector.handlers import Handler, Handlers
@@ -43,6 +44,7 @@ class Workers:
                  after it; with more, the work gets its share, so that a flood does not starve it
     ``hold_dead``  whether the events behind a dead one wait for an operator
     ``clock``    seconds since the epoch
+    ``answers``  with RESPONSE=outcome, who waits for an outcome
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Workers:
         burst: int,
         hold_dead: bool,
         clock: Callable[[], float],
+        answers: Answers | None = None,
     ) -> None:
+        self._answers = answers
         self._lanes = lanes
         self._journal = journal
         self._handlers = handlers
@@ -125,6 +129,8 @@ class Workers:
             if outcome is None:
                 self._lanes.rest(event)
                 continue
+            if self._answers is not None:
+                outcome = self._answers.ended(event, outcome)
             self._say(event, outcome)
             self._journal.settle(event, outcome)
             if self._journal.size < self._burst:

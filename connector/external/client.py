@@ -147,6 +147,10 @@ class Target:
             self._failures,
         )
 
+    def away(self) -> str | None:
+        """Why the target counts as away, while it does and no probe is due; else None."""
+        return self._breaker.reason if self._breaker.state == "open" else None
+
     async def get(self, path: str = "", **options: Any) -> Answer:
         """``request`` with GET."""
         return await self.request(hdrs.METH_GET, path, **options)

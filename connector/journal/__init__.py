@@ -91,6 +91,10 @@ class Journal(ABC):
         """Keep ``event`` and set its ``seq``: True; False when its id is a duplicate. Raises NoRoom, Unavailable."""
 
     @abstractmethod
+    async def flush(self) -> None:
+        """Return when everything appended and settled before is kept and the listener knows; or cannot be kept."""
+
+    @abstractmethod
     def settle(self, event: Event, outcome: Outcome) -> None:
         """Note the outcome of the attempt that ``event`` stands for; the listener is told when it is kept."""
 

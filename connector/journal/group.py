@@ -7,12 +7,14 @@ themselves to what arrives while the disk syncs.
 ::
 
     healthy ──a transaction fails──▶ failed ──a probe succeeds (one a second)──▶ healthy
-                                        └──it is not known what was kept──▶ lost (the process has to end)
+       └───────it is not known what was kept───────┴──▶ lost (the process has to end)
 
-    healthy: appends are taken; failed, lost: they are refused with 503, settled events are kept and noted later
+    healthy: appends are taken; failed: they are refused with 503, settled events are kept and noted later;
+    lost: nothing is written any more, since it could come after something that is not there
 """
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +142,7 @@ class GroupCommitJournal(Journal):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._listener: Listener | None = None
         self._appends: list[tuple[Event, asyncio.Future[bool]]] = []
+        self._under_way = 0
         self._settles: list[tuple[Event, Outcome]] = []
         self._calls: list[tuple[Callable[[Any], Any], asyncio.Future[Any]]] = []
         self._work = asyncio.Event()
@@ -148,6 +151,7 @@ class GroupCommitJournal(Journal):
         self._size = 0
         self._fault: str | None = None
         self._closing = False
+        self._close_wanted = asyncio.Event()
 
     @property
     def size(self) -> int:
@@ -174,6 +178,7 @@ class GroupCommitJournal(Journal):
             return
         self._closing = True
         self._work.set()
+        self._close_wanted.set()
         if self._pump is not None:
             await self._pump
             await self._in_thread(self._store.close)
@@ -184,7 +189,7 @@ class GroupCommitJournal(Journal):
             raise Stopping
         if self._fault is not None:
             raise Unavailable(f"The event cannot be kept: {self._fault}")
-        if self._size + len(self._appends) >= self._capacity:
+        if self._size + self._under_way + len(self._appends) >= self._capacity:
             raise NoRoom("The backlog is full; send the event again later")
         if self._store.full is not None:
             raise NoRoom(self._store.full)
@@ -196,6 +201,10 @@ class GroupCommitJournal(Journal):
     def settle(self, event: Event, outcome: Outcome) -> None:
         self._settles.append((event, outcome))
         self._work.set()
+
+    async def flush(self) -> None:
+        with contextlib.suppress(Unavailable):
+            await self.call(lambda _: None)
 
     async def call(self, function: Callable[[Any], Result]) -> Result:
         """Run ``function(store)`` within the next transaction. Raises Unavailable, or what it raised."""
@@ -227,26 +236,21 @@ class GroupCommitJournal(Journal):
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     async def _run(self) -> None:
-        try:
-            await self._work_on()
-        except Exception as error:
-            _logger.exception("The journal's pump has failed", action="journal.failed")
-            self._fail(StoreError(f"a fault of the connector: {type(error).__name__}", fatal=True), [])
-
-    async def _work_on(self) -> None:
         while not self._closing or self._appends or self._settles or self._calls:
+            if self._lost.done():
+                break
             if self._fault is not None:
                 await self._probe()
+                if self._closing and self._fault is not None:
+                    break  # what is settled but not noted is handled again after the next start
             elif await self._has_work():
                 await self._commit()
-                if self._store.wants_upkeep:
+                if self._store.wants_upkeep and self._fault is None:
                     await self._upkeep()
             elif await self._in_thread(self._store.has_mail):
                 await self._commit()
             else:
                 await self._upkeep()
-            if self._closing and self._fault is not None:
-                break  # what is settled but not noted is handled again after the next start
 
     async def _has_work(self) -> bool:
         try:
@@ -262,13 +266,27 @@ class GroupCommitJournal(Journal):
         settles, self._settles = self._settles, []
         calls, self._calls = self._calls, []
         batch = Batch([event for event, _ in appends], settles, calls=[function for function, _ in calls])
+        self._under_way = len(appends)
         try:
             await self._in_thread(self._store.commit, batch)
+            self._tell(batch, appends, calls)
         except StoreError as error:
             self._settles = settles + self._settles
             self._fail(error, [future for _, future in appends] + [future for _, future in calls])
-            return
-        self._deliver_events(batch, [future for _, future in appends])
+        except Exception as fault:
+            _logger.exception("The journal has a fault of its own", action="journal.fault")
+            own = StoreError(f"{type(fault).__name__} in the journal", fatal=True)
+            self._fail(own, [future for _, future in appends] + [future for _, future in calls])
+        finally:
+            self._under_way = 0
+
+    def _tell(
+        self,
+        batch: Batch,
+        appends: Sequence[tuple[Event, "asyncio.Future[bool]"]],
+        calls: Sequence[tuple[Callable[[Any], Any], "asyncio.Future[Any]"]],
+    ) -> None:
+        self._tell_listener(batch, [future for _, future in appends])
         for (_, answer), result in zip(calls, batch.results, strict=True):
             if answer.done():
                 continue
@@ -277,7 +295,7 @@ class GroupCommitJournal(Journal):
             else:
                 answer.set_result(result)
 
-    def _deliver_events(self, batch: Batch, futures: Sequence["asyncio.Future[bool]"]) -> None:
+    def _tell_listener(self, batch: Batch, futures: Sequence["asyncio.Future[bool]"]) -> None:
         listener = self._listener
         assert listener is not None  # noqa: S101 - for the type checker: the pump runs after ``open``
         for event, new, future in zip(batch.appends, batch.stored, futures, strict=True):
@@ -306,13 +324,14 @@ class GroupCommitJournal(Journal):
             self._lost.set_result(fault)
 
     async def _probe(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PROBE_INTERVAL):
+                await self._close_wanted.wait()
         try:
             await self._in_thread(self._store.recover)
         except StoreError as error:
             if error.fatal:
                 self._fail(error, [])
-            if not self._closing:
-                await asyncio.sleep(PROBE_INTERVAL)
             return
         self._fault = None
         self._work.set()
@@ -324,3 +343,6 @@ class GroupCommitJournal(Journal):
                 pass
         except StoreError as error:
             self._fail(error, [])
+        except Exception as fault:
+            _logger.exception("The journal has a fault of its own", action="journal.fault")
+            self._fail(StoreError(f"{type(fault).__name__} in the journal", fatal=True), [])

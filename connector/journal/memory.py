@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from copy import copy
 from itertools import islice
 from math import inf
 from typing import Final
@@ -56,15 +57,19 @@ class MemoryJournal(Journal):
         self._listener.stored(event)
         return True
 
+    async def flush(self) -> None:
+        """Nothing is ever under way."""
+
     def settle(self, event: Event, outcome: Outcome) -> None:
         kept = self._open.get(event.seq) is event
         if kept:
             if outcome.final:
                 self._end(event, outcome)
-            else:
+            else:  # whoever still has the event of this attempt settles nothing with it
                 self._parked[event.seq] = (event.lane, outcome.due)
-                event.due = inf if outcome.due is None else outcome.due
-                event.attempt += 1
+                self._open[event.seq] = later = copy(event)
+                later.attempt += 1
+                later.due = inf if outcome.due is None else outcome.due
         if self._listener is not None:
             self._listener.settled(event, outcome, kept)
 

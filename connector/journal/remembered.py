@@ -1,7 +1,7 @@
 """The ids that were seen, kept far longer than the events: ten million of them at the price of one.
 
 Ids are random, so a single index of ten million would dirty another page of the disk with every event. Here they go
-into generations of ``GENERATION`` ids. Only the newest one is written to. An older one is read-only and *sealed*: a
+into generations of ``GENERATION`` ids. Only the newest one gets new ids. An older one is *sealed*: a
 Bloom filter of it is in memory, and the disk is asked only where the filter says "perhaps" (one id in 400). Ids are
 forgotten by the generation, which is one step however many they are.
 
@@ -36,7 +36,7 @@ _MASK: Final = FILTER_BYTES * 8 - 1
 
 SCHEMA: Final = """
 CREATE TABLE generations (
-    number INTEGER PRIMARY KEY, ids INTEGER NOT NULL, last_at REAL NOT NULL, filter BLOB
+    number INTEGER PRIMARY KEY, ids INTEGER NOT NULL, last_at REAL NOT NULL, last_seq INTEGER NOT NULL, filter BLOB
 );
 """
 
@@ -55,9 +55,11 @@ class RememberedIds:
         self._unsealed: list[int] = []
         self._ids = 0
         self._sealing: tuple[int, bytearray, bytes] | None = None
-        rows = connection.execute("SELECT number, ids, filter FROM generations ORDER BY number").fetchall()
-        for number, ids, bloom in rows:
+        self.last_seq = 0
+        rows = connection.execute("SELECT number, ids, last_seq, filter FROM generations ORDER BY number").fetchall()
+        for number, ids, last_seq, bloom in rows:
             self._ids = ids
+            self.last_seq = max(self.last_seq, last_seq)
             if bloom is None:
                 self._unsealed.append(number)
             else:
@@ -90,7 +92,17 @@ class RememberedIds:
         rows = sorted(seqs.items())
         insert_many(self._db, f"INSERT OR REPLACE INTO ids_{number} VALUES", 2, rows)
         self._ids += len(rows)
-        self._db.execute("UPDATE generations SET ids = ?, last_at = ? WHERE number = ?", (self._ids, now, number))
+        self._db.execute(
+            "UPDATE generations SET ids = ?, last_at = ?, last_seq = ? WHERE number = ?",
+            (self._ids, now, max(seqs.values()), number),
+        )
+
+    def forget(self, seqs: Mapping[bytes, int]) -> None:
+        """Forget those of these keys that were noted last with these sequence numbers."""
+        found = self.find(list(seqs)) if seqs else {}
+        for key in [key for key, seq in seqs.items() if found.get(key) == seq]:
+            for number in [*self._filters, *self._unsealed]:
+                self._db.execute(f"DELETE FROM ids_{number} WHERE id = ?", (key,))
 
     def upkeep(self, before: float) -> bool:
         """Seal a little, and drop what was last noted ``before`` that time; whether there is more to do."""
@@ -107,7 +119,7 @@ class RememberedIds:
 
     def _begin(self, number: int) -> None:
         self._db.execute(f"CREATE TABLE ids_{number} (id BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID")
-        self._db.execute("INSERT INTO generations (number, ids, last_at) VALUES (?, 0, 0)", (number,))
+        self._db.execute("INSERT INTO generations (number, ids, last_at, last_seq) VALUES (?, 0, 0, 0)", (number,))
         self._unsealed.append(number)
         self._ids = 0
 

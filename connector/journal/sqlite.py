@@ -28,6 +28,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -112,6 +113,10 @@ _READ: Final = (
 )
 
 
+class TakenOver(sqlite3.OperationalError):
+    """The file has another owner now; whatever this process would note of its events is void."""
+
+
 class SqliteStore(Store):
     """A journal file and the thread's connection to it.
 
@@ -128,7 +133,7 @@ class SqliteStore(Store):
         keep_dead: float,
         keep_ids: float,
         min_free_disk: int,
-        longest_wait: float,
+        longest_wait: float = inf,
         clock: Callable[[], float],
     ) -> None:
         self._path = path
@@ -159,14 +164,16 @@ class SqliteStore(Store):
 
     def open(self) -> None:
         try:
+            made = [folder for folder in self._path.parents if not folder.exists()]
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._own()
-            self._connect()
             self._check()
+            self._connect()
             self._migrate()
             self._epoch = self._db.execute("UPDATE meta SET epoch = epoch + 1 RETURNING epoch").fetchone()[0]
             self._load()
-            self._sync_folder()
+            for folder in [self._path, *made]:
+                _sync(folder.parent)
         except (sqlite3.Error, OSError) as fault:
             self.close()
             raise StartError(f"JOURNAL_URL: {self._path} cannot be opened: {_text(fault)}{_way_out(fault)}") from None
@@ -196,7 +203,7 @@ class SqliteStore(Store):
             if batch.settles:
                 batch.kept = self._settle(batch.settles, now)
             self._operate(batch, now)
-            batch.results = [function(self) for function in batch.calls]
+            batch.results = [self._call(function) for function in batch.calls]
             self._count(batch)
             self._prune(now, PRUNE_ROWS + 2 * len(batch.appends))
             committing = True
@@ -223,7 +230,8 @@ class SqliteStore(Store):
             if self._connection is None:
                 self._connect()
                 self._load()
-            self._db.execute("UPDATE meta SET epoch = epoch WHERE epoch = ?", (self._epoch,))
+            self._still_owner()
+            self._db.execute("UPDATE meta SET epoch = epoch")
             self._look_at_disk(self._clock())
         except (sqlite3.Error, OSError) as fault:
             self._abandon()
@@ -259,14 +267,17 @@ class SqliteStore(Store):
         }
 
     def parked_lanes(self) -> Sequence[str]:
-        return [lane for (lane,) in self._db.execute("SELECT DISTINCT lane FROM open WHERE state > 0").fetchall()]
+        rows = self._db.execute("SELECT DISTINCT lane FROM open INDEXED BY open_due WHERE state > 0").fetchall()
+        return [lane for (lane,) in rows]
 
     def claim_due(self, now: float, limit: int) -> tuple[Sequence[str], float | None]:
+        # ``state > 0`` stands there word for word, since only then SQLite takes the partial index.
         due = self._db.execute(
-            "SELECT seq, lane FROM open WHERE state = ? AND due <= ? ORDER BY due LIMIT ?", (WAITING, now, limit)
+            "SELECT seq, lane FROM open WHERE state > 0 AND state = ? AND due <= ? ORDER BY due LIMIT ?",
+            (WAITING, now, limit),
         ).fetchall()
         execute_in(self._db, f"UPDATE open SET state = {PENDING}, due = NULL WHERE seq IN", [seq for seq, _ in due])
-        (next_due,) = self._db.execute("SELECT min(due) FROM open WHERE state = ?", (WAITING,)).fetchone()
+        (next_due,) = self._db.execute("SELECT min(due) FROM open WHERE state > 0 AND state = ?", (WAITING,)).fetchone()
         return [lane for _, lane in due], next_due
 
     def newest(self, lane: str, handler: str) -> Snapshot | None:
@@ -275,6 +286,19 @@ class SqliteStore(Store):
             (lane, handler),
         ).fetchone()
         return Snapshot(*row) if row else None
+
+    def _call(self, function: Callable[[Any], Any]) -> Any:
+        """What ``function`` returns, or what it raised; then nothing of what it did counts."""
+        self._db.execute("SAVEPOINT call")
+        try:
+            result = function(self)
+        except (sqlite3.Error, OSError, StoreError):
+            raise
+        except Exception as fault:  # noqa: BLE001 - its caller's, not the journal's
+            self._db.execute("ROLLBACK TO call")
+            result = fault
+        self._db.execute("RELEASE call")
+        return result
 
     @property
     def _remembered(self) -> RememberedIds:
@@ -325,22 +349,35 @@ class SqliteStore(Store):
         db.execute("PRAGMA foreign_keys = OFF")
 
     def _check(self) -> None:
-        application, version, tables = self._db.execute(
-            "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),"
-            " (SELECT count(*) FROM sqlite_schema)"
-        ).fetchone()
-        if tables and application != APPLICATION_ID:
-            raise StartError(f"JOURNAL_URL: {self._path} is an SQLite file of something else, no journal")
-        if version > len(MIGRATIONS):
-            raise StartError(
-                f"JOURNAL_URL: {self._path} was written by a newer connector (version {version} of the journal, this"
-                f" one knows {len(MIGRATIONS)}); run that one, or take another file"
-            )
-        if tables:
-            whole = self._path.stat().st_size <= QUICK_CHECK_BYTES
-            (verdict,) = self._db.execute("PRAGMA quick_check(1)" if whole else "PRAGMA quick_check(open)").fetchone()
-            if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict.splitlines()[-1])
+        """Look at the file without writing to it. Raises StartError, DatabaseError where it is damaged."""
+        if not self._path.exists():
+            return
+        try:
+            # Read-only, so that the write-ahead log of a damaged file is not moved into it at the end.
+            self._look_into(f"{self._path.absolute().as_uri()}?mode=ro")
+        except sqlite3.OperationalError as fault:
+            if fault.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
+            self._look_into(self._path.absolute().as_uri())  # stopped while it was made: there is something to undo
+
+    def _look_into(self, uri: str) -> None:
+        with contextlib.closing(sqlite3.connect(uri, timeout=BUSY_SECONDS, isolation_level=None, uri=True)) as db:
+            application, version, tables = db.execute(
+                "SELECT (SELECT application_id FROM pragma_application_id),"
+                " (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
+            ).fetchone()
+            if tables and application != APPLICATION_ID:
+                raise StartError(f"JOURNAL_URL: {self._path} is an SQLite file of something else, no journal")
+            if version > len(MIGRATIONS):
+                raise StartError(
+                    f"JOURNAL_URL: {self._path} was written by a newer connector (version {version} of the journal,"
+                    f" this one knows {len(MIGRATIONS)}); run that one, or take another file"
+                )
+            if tables:
+                whole = self._path.stat().st_size <= QUICK_CHECK_BYTES
+                (verdict,) = db.execute("PRAGMA quick_check(1)" if whole else "PRAGMA quick_check(open)").fetchone()
+                if verdict != "ok":
+                    raise sqlite3.DatabaseError(verdict.splitlines()[-1])
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -352,29 +389,23 @@ class SqliteStore(Store):
 
     def _load(self) -> None:
         db = self._db
+        db.execute("BEGIN IMMEDIATE")
         self._ids = RememberedIds(db)
-        (self.last_seq,) = db.execute(
-            "SELECT max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FROM outcomes), 0))"
-        ).fetchone()
+        (newest,) = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+        self.last_seq = max(newest, self._ids.last_seq)
         (self.open_events,) = db.execute("SELECT count(*) FROM open").fetchone()
         (paused,) = db.execute("SELECT paused FROM meta").fetchone()
         self.holds = [PAUSED] if paused else []
         db.execute("DELETE FROM commands WHERE made_at < ?", (self._clock() - COMMAND_SECONDS,))
         latest = self._clock() + self._longest_wait
         db.execute("UPDATE open SET due = ? WHERE state = ? AND due > ?", (latest, WAITING, latest))
+        db.execute("COMMIT")
         self._pruned_to = 0
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _still_owner(self) -> None:
         (epoch,) = self._db.execute("SELECT epoch FROM meta").fetchone()
         if epoch != self._epoch:
-            raise sqlite3.OperationalError("another process has taken the journal over")
+            raise TakenOver("another process has taken the journal over")
 
     def _abandon(self) -> None:
         """Leave the connection in whatever state it is; the next one reads what was committed."""
@@ -387,7 +418,10 @@ class SqliteStore(Store):
         if now - self._disk_checked < DISK_CHECK_SECONDS:
             return
         self._disk_checked = now
-        disk = os.statvfs(self._path.parent)
+        try:
+            disk = os.statvfs(self._path.parent)
+        except OSError:
+            return  # the next transaction finds out what is wrong
         free = disk.f_bavail * disk.f_frsize
         self.full = (
             f"The disk of the journal is nearly full ({free >> 20} MiB left)" if free < self._min_free_disk else None
@@ -507,13 +541,16 @@ class SqliteStore(Store):
         if now < self._next_prune:
             return False
         rows = self._db.execute(
-            "SELECT o.seq, o.state, o.ended_at, e.accepted_at FROM outcomes o JOIN events e ON e.seq = o.seq"
-            " WHERE o.seq > ? AND e.accepted_at <= ? ORDER BY o.seq LIMIT ?",
-            (self._pruned_to, now - min(self._keep_done, self._keep_dead), limit),
+            "SELECT o.seq, o.state, o.ended_at, e.accepted_at, e.event_id"
+            " FROM outcomes o JOIN events e ON e.seq = o.seq WHERE o.seq > ? ORDER BY o.seq LIMIT ?",
+            (self._pruned_to, limit),
         ).fetchall()
         keep = {"dead": self._keep_dead}
-        self._forget([seq for seq, state, ended_at, _ in rows if ended_at < now - keep.get(state, self._keep_done)])
-        if len(rows) == limit:
+        over = [row for row in rows if row[2] < now - keep.get(row[1], self._keep_done)]
+        self._forget([row[0] for row in over])
+        # Nobody could tell any more that they ended dead, and would take the next attempt for a duplicate.
+        self._remembered.forget({key_of(row[4]): row[0] for row in over if row[1] == "dead"})
+        if len(rows) == limit and rows[-1][3] <= now - min(self._keep_done, self._keep_dead):
             self._pruned_to = rows[-1][0]
             return True
         self._pruned_to = 0
@@ -532,6 +569,15 @@ class SqliteStore(Store):
             return False
         self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
         return True
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in ``folder`` outlive a power cut."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _checkpoint(path: Path) -> None:
@@ -567,5 +613,7 @@ def _is_fatal(fault: Exception, committing: bool = False) -> bool:
     After a failed sync the kernel may hold pages that never reach the disk and yet reads them back; only a new
     process that reads the file from the start knows what is there.
     """
+    if isinstance(fault, TakenOver):
+        return True
     code = getattr(fault, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (committing and code == sqlite3.SQLITE_IOERR)

@@ -1,5 +1,6 @@
 """The HLR/HSS connector: what it sends for what it gets, and how it lives with an HLR/HSS that is not well."""
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -42,7 +43,7 @@ class Running(NamedTuple):
 @asynccontextmanager
 async def hlr(mood: str = "fine") -> AsyncIterator[Running]:
     standin = Hlr(HLR_TOKEN, mood)
-    runner = web.AppRunner(standin.app, shutdown_timeout=0)
+    runner = web.AppRunner(standin.app, shutdown_timeout=0, access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -176,6 +177,59 @@ async def test_the_cases_of_the_test_plan_that_do_not_ask_for_the_outcome(tmp_pa
         there.hlr.mood = "refusing"
         assert await connector.post(document(3)) == 202
         assert await connector.post(document(4)) == 429
+
+
+@pytest.mark.parametrize("journal", ["memory://", "sqlite"])
+async def test_the_whole_test_plan_when_requests_wait_for_the_outcome(journal: str, tmp_path: Path) -> None:
+    url = journal if journal == "memory://" else f"sqlite:///{tmp_path / 'journal.db'}"
+    async with (
+        hlr() as there,
+        served(there.url, url, RESPONSE="outcome", BREAKER_FAILURES="3", BREAKER_COOL_DOWN="1h") as connector,
+        aiohttp.ClientSession(connector.url) as session,
+    ):
+
+        async def answer(
+            number: int, mood: str = "fine", method: str = "POST", path: str = "/process-event", token: str = TOKEN
+        ) -> tuple[int, str]:
+            there.hlr.mood = mood
+            login = {"Authorization": f"Bearer {token}"}
+            async with session.request(method, path, headers=login, json=document(number)) as response:
+                body = await response.json()
+                return response.status, body.get("type", body.get("message", body.get("status")))
+
+        assert await answer(0, method="GET", path="/health") == (200, "ok")
+        assert await answer(1) == (202, "Event accepted for processing")
+        assert list(there.hlr.subscribers) == [document(1)["pb_data"]["sim_info"]["imsi"]]
+        assert await answer(2, token="wrong") == (401, "AUTHENTICATION_ERROR")
+        assert await answer(3, "unknown") == (404, "VALIDATION_ERROR")
+        assert await answer(4, method="DELETE") == (405, "VALIDATION_ERROR")
+        async with session.post(
+            "/process-event", headers={"Authorization": f"Bearer {TOKEN}"}, json={"data": {}}
+        ) as response:
+            assert response.status == 422
+        assert await answer(6, "refusing") == (500, "SERVICE_ERROR")
+        for number in (7, 8, 9):
+            assert await answer(number, "down") == (503, "CONNECTION_ERROR")
+        calls = there.hlr.calls["down"]
+        assert await answer(10, "down") == (503, "CONNECTION_ERROR")
+        assert there.hlr.calls["down"] == calls
+        assert connector.connector.journal.size == 0
+
+
+async def test_a_rate_limit_of_the_hlr_is_told_as_one_when_requests_wait_for_the_outcome() -> None:
+    async with hlr("limited") as there, served(there.url, RESPONSE="outcome") as connector:
+        assert await connector.post(document(1)) == 429
+
+
+async def test_a_stop_answers_the_request_whose_sim_is_being_provisioned(tmp_path: Path) -> None:
+    async with hlr("slow") as there:
+        there.hlr.delay = 0.2
+        async with served(there.url, f"sqlite:///{tmp_path / 'journal.db'}", RESPONSE="outcome") as connector:
+            request = asyncio.create_task(connector.post(document(1)))
+            await until(lambda: there.hlr.calls["slow"] == 1)
+            await connector.stop()
+            assert await request == 202
+        assert len(there.hlr.subscribers) == 1
 
 
 async def test_a_stop_loses_no_event_that_the_hlr_has_not_taken(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ ACTIONS = {
     "event.superseded",
     "handler.log",
     "journal.failed",
+    "journal.fault",
     "journal.not_durable",
     "journal.recovered",
     "log",

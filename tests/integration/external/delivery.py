@@ -69,6 +69,11 @@ class Served:
         for event in events:
             assert await self.post(event) == 202
 
+    async def stop(self) -> None:
+        """Stop as a signal would: accept no more, let what runs end."""
+        self.connector.stop_accepting()
+        await self.connector.drain()
+
     async def ready(self) -> int:
         """The status of /ready."""
         async with self._session.get(f"{self.url}/ready") as response:
@@ -89,7 +94,7 @@ async def serving(target_url: str, journal_url: str = "memory://", **overrides: 
         "DRAIN_TIMEOUT": "2s",
     }
     connector = Connector(Settings.load(environment | overrides))
-    runner = web.AppRunner(connector.app, shutdown_timeout=1)
+    runner = web.AppRunner(connector.app, shutdown_timeout=1, access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

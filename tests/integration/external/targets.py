@@ -58,7 +58,7 @@ async def standing(port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIte
     standin = Standin()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", standin.handle)
-    runner = standin.runner = web.AppRunner(app, shutdown_timeout=0)
+    runner = standin.runner = web.AppRunner(app, shutdown_timeout=0, access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()

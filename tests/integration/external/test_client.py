@@ -274,6 +274,7 @@ async def test_the_breaker_spares_those_that_were_under_way_when_it_opened() -> 
         ends = await asyncio.gather(*(caller.target.get() for _ in range(6)), return_exceptions=True)
         assert Counter(type(end).__name__ for end in ends) == {"TargetRetry": 2, "TargetAway": 4}
         assert caller.gate.held == {HOLD}
+        assert caller.target.away() == "2 failures in a row, at last: the target answered 503"
         state = caller.target.state()
         assert state == TargetState(
             "open", "2 failures in a row, at last: the target answered 503", 0, 0, 0, calls=6, failures=6
@@ -295,6 +296,7 @@ async def test_the_breaker_lets_delivery_go_on_when_the_target_is_back() -> None
             await caller.target.get()
         status = 200
         await until(lambda: not caller.gate.held)
+        assert caller.target.away() is None
         await asyncio.gather(*(caller.target.get() for _ in range(20)))
         assert caller.target.state().breaker == "closed"
         assert caller.target.state().allowed == 4

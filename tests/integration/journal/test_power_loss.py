@@ -1,0 +1,98 @@
+"""No promise leaves before its sync: the files as a power cut at any moment would leave them hold every promise."""
+
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from connector.errors import StartError
+from tests.journal_support.engines import Clock, sqlite_store
+from tests.journal_support.faulty_disk import FaultyDisk, library
+from tests.journal_support.running import ROOT, environment, handled, running
+from tests.journal_support.senders import Senders
+
+SYNC_OFF = """
+import sqlite3
+from connector.journal.sqlite import SqliteStore
+connect = SqliteStore._connect
+def without_sync(store):
+    connect(store)
+    store._db.execute("PRAGMA synchronous = OFF")
+SqliteStore._connect = without_sync
+from tests.journal_support.handling import *
+"""
+
+
+def _open_ids(path: Path) -> set[str]:
+    store = sqlite_store(path, Clock())
+    store.open()
+    try:
+        return {event.event_id for event in store.read(0, 1_000_000).events}
+    finally:
+        store.close()
+
+
+@pytest.fixture
+def memory_disk() -> Iterator[Path]:
+    """A folder in memory where there is one: the model of the disk does not need a real one."""
+    in_memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+def test_journal_stopped_at_any_write_or_sync_opens_and_holds_every_promise(memory_disk: Path) -> None:
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.journal_support.stopped", memory_disk],
+        cwd=ROOT,
+        env=environment(memory_disk / "journal", {"LD_PRELOAD": str(library())}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr
+    folders = sorted(memory_disk.iterdir(), key=lambda folder: int(folder.name))
+    assert (folders[-1] / "promised").read_text().endswith("...\n")
+    for folder in folders:
+        promises = (folder / "promised").read_text().split()
+        kept, asked, settled = ({line[1:] for line in promises if line[0] == mark} for mark in "+?-")
+        for files in ("files", "shadow"):
+            found = _open_ids(folder / files / "journal.db")
+            assert kept - asked <= found, (folder.name, files)
+            assert not settled & found, (folder.name, files)
+
+
+async def _burst_until_power_cut(disk: FaultyDisk, extra: dict[str, str], seconds: float) -> set[str]:
+    """Send events in a burst, cut the power; the ids that were answered 202."""
+    async with running(disk.files / "journal.db", extra | disk.environment) as connector:
+        async with Senders(connector, connections=16, lanes=4) as senders:
+            await senders.until(lambda: len(senders.accepted) > 300 * seconds)
+            await connector.kill()
+        return set(senders.accepted)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_every_event_answered_202_is_there_after_a_power_cut(tmp_path: Path, seed: int) -> None:
+    disk = FaultyDisk(tmp_path)
+    extra = {"HANDLED": str(tmp_path / "handled")}
+    accepted = await _burst_until_power_cut(disk, extra, random.Random(seed).uniform(0.2, 3))
+    async with running(disk.shadow / "journal.db", extra) as connector:
+        await connector.until(lambda: accepted <= {line.event_id for line in handled(tmp_path / "handled")})
+
+
+async def test_power_cut_model_notices_a_journal_that_does_not_sync(tmp_path: Path) -> None:
+    disk = FaultyDisk(tmp_path)
+    (disk.files / "without_sync.py").write_text(SYNC_OFF)
+    extra = {"HANDLED": str(tmp_path / "handled"), "HANDLERS": "without_sync", "GATE": str(disk.files)}
+    accepted = await _burst_until_power_cut(disk, extra, 1)
+    shutil.copytree(disk.files, tmp_path / "as-killed")
+    assert accepted <= _open_ids(tmp_path / "as-killed" / "journal.db")
+    try:
+        left = _open_ids(disk.shadow / "journal.db")
+    except StartError:
+        return
+    assert not accepted <= left

@@ -1,0 +1,308 @@
+"""The journal's file: what is refused, what is upgraded, what is taken out of it and what is not used again."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.errors import StartError
+from connector.event import Event
+from connector.journal import sqlite
+from connector.journal.group import Batch, StoreError
+from connector.journal.sqlite import APPLICATION_ID, MIGRATIONS, SqliteStore
+from connector.outcome import Outcome
+from tests.journal_support.engines import DEAD, DONE, Clock, sqlite_store, waiting
+from tests.journal_support.events import event
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+def _open(path: Path, clock: Clock, **settings: Any) -> SqliteStore:
+    store = sqlite_store(path, clock, **settings)
+    store.open()
+    return store
+
+
+def _filled(path: Path, clock: Clock, events: int = 200) -> None:
+    with closing(_open(path, clock)) as store:
+        store.commit(Batch(appends=[event() for _ in range(events)]))
+
+
+def _refusal(path: Path, clock: Clock) -> str:
+    before = path.read_bytes()
+    with pytest.raises(StartError) as refused:
+        _open(path, clock)
+    assert path.read_bytes() == before
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_file_that_is_no_database_is_refused_with_the_way_out_and_left_alone(path: Path, clock: Clock) -> None:
+    path.write_bytes(b"not a database, but the only copy of something" * 100)
+    assert "new file" in _refusal(path, clock)
+
+
+@pytest.mark.parametrize("page", [1, 2, 5, -1])
+def test_damaged_page_is_refused_with_the_way_out_and_left_alone(path: Path, clock: Clock, page: int) -> None:
+    _filled(path, clock)
+    content = bytearray(path.read_bytes())
+    start = (page % (len(content) // 4096)) * 4096
+    content[start : start + 4096] = bytes(255 - each for each in content[start : start + 4096])
+    path.write_bytes(content)
+    refusal = _refusal(path, clock)
+    assert "damaged" in refusal
+    assert ".recover" in refusal
+
+
+def test_file_cut_short_is_refused(path: Path, clock: Clock) -> None:
+    _filled(path, clock)
+    path.write_bytes(path.read_bytes()[: 4096 * 10])
+    assert "damaged" in _refusal(path, clock)
+
+
+def test_write_ahead_log_of_a_damaged_file_is_left_for_its_rescue(path: Path, clock: Clock) -> None:
+    _filled(path, clock)
+    with closing(_open(path, clock)) as store:
+        store.commit(Batch(appends=[event()]))
+        files = {each: path.with_name(each).read_bytes() for each in ("journal.db", "journal.db-wal")}
+    for name, content in files.items():
+        path.with_name(name).write_bytes(content)
+    path.write_bytes(files["journal.db"][: 4096 * 4] + b"\xff" * (len(files["journal.db"]) - 4096 * 4))
+    assert "-wal" in _refusal(path, clock)
+    assert path.with_name("journal.db-wal").read_bytes() == files["journal.db-wal"] != b""
+
+
+def test_database_of_another_application_is_refused_and_left_alone(path: Path, clock: Clock) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("CREATE TABLE pets (name TEXT); INSERT INTO pets VALUES ('Rex');")
+    assert "something else" in _refusal(path, clock)
+
+
+def test_file_of_a_newer_connector_is_refused_and_left_alone(path: Path, clock: Clock) -> None:
+    _filled(path, clock)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    assert "newer connector" in _refusal(path, clock)
+
+
+@pytest.mark.parametrize("version", range(len(MIGRATIONS) + 1))
+def test_file_of_every_older_version_is_upgraded(path: Path, clock: Clock, version: int) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for script in MIGRATIONS[:version]:
+            db.executescript(script)
+        if version:
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {version}")
+    first = event()
+    with closing(_open(path, clock)) as store:
+        store.commit(Batch(appends=[first]))
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+        assert db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+    with closing(_open(path, clock)) as store:
+        assert [each.event_id for each in store.read(0, 9).events] == [first.event_id]
+
+
+def test_upgrade_that_fails_leaves_the_older_version(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    _filled(path, clock)
+    step = "CREATE TABLE more (id); INSERT INTO nowhere VALUES (1);"
+    monkeypatch.setattr(sqlite, "MIGRATIONS", (*MIGRATIONS, step))
+    with pytest.raises(StartError):
+        _open(path, clock)
+    monkeypatch.setattr(sqlite, "MIGRATIONS", MIGRATIONS)
+    with closing(_open(path, clock)) as store:
+        assert store.open_events == 200
+
+
+def test_second_owner_is_refused_and_told_the_first(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock)), pytest.raises(StartError, match=r"in use by process \d+ on"):
+        _open(path, clock)
+    _open(path, clock).close()
+
+
+def test_each_owner_has_an_epoch_of_its_own(path: Path, clock: Clock) -> None:
+    for owner in range(1, 4):
+        with closing(_open(path, clock)), closing(sqlite3.connect(path)) as db:
+            assert db.execute("SELECT epoch FROM meta").fetchone() == (owner,)
+
+
+def test_folder_is_made_with_its_parents(tmp_path: Path, clock: Clock) -> None:
+    _open(tmp_path / "a" / "b" / "journal.db", clock).close()
+
+
+def test_page_damaged_while_running_is_not_written_over(path: Path, clock: Clock) -> None:
+    _filled(path, clock, 2000)
+    with closing(_open(path, clock)) as store:
+        content = bytearray(path.read_bytes())
+        for start in range(4096, len(content), 4096):
+            content[start : start + 16] = b"\xff" * 16
+        path.write_bytes(content)
+        with pytest.raises(StoreError) as fault:
+            store.commit(Batch(calls=[lambda store: store.read(1000, 500)]))
+        assert fault.value.fatal
+
+
+@pytest.fixture
+def pruning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "PRUNE_REST_SECONDS", 0.0)
+
+
+def _end(store: SqliteStore, event_id: str, outcome: Outcome) -> Event:
+    """Append an event and settle it."""
+    each = event(event_id)
+    store.commit(Batch(appends=[each]))
+    store.commit(Batch(settles=[(each, outcome)]))
+    return each
+
+
+def _is_new(store: SqliteStore, event_id: str) -> bool:
+    batch = Batch(appends=[event(event_id)])
+    store.commit(batch)
+    return batch.stored[0]
+
+
+def _prune(store: SqliteStore) -> None:
+    while store.upkeep():
+        pass
+
+
+@pytest.mark.usefixtures("pruning")
+def test_sequence_number_is_not_used_again_when_its_event_was_pruned(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock, keep_done=10)) as store:
+        _end(store, "first", DONE)
+        clock.now += 60
+        _prune(store)
+    with closing(_open(path, clock, keep_done=10)) as store:
+        assert store.last_seq == 1
+        assert _end(store, "second", DEAD).seq == 2
+        assert not _is_new(store, "first")  # it has nothing to do with the event that died
+
+
+@pytest.mark.usefixtures("pruning")
+def test_duplicate_is_known_when_its_payload_is_gone(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock, keep_done=10)) as store:
+        _end(store, "same", DONE)
+        clock.now += 60
+        _prune(store)
+        assert not _is_new(store, "same")
+    with closing(_open(path, clock)) as store:
+        assert not _is_new(store, "same")
+
+
+@pytest.mark.usefixtures("pruning")
+def test_dead_event_can_be_sent_anew_when_its_payload_is_gone(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock, keep_dead=10)) as store:
+        _end(store, "same", DEAD)
+        clock.now += 60
+        _prune(store)
+        assert _is_new(store, "same")
+        assert not _is_new(store, "same")
+
+
+@pytest.mark.usefixtures("pruning")
+def test_pruning_an_older_dead_series_does_not_forget_the_newer_one(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock, keep_dead=10)) as store:
+        _end(store, "same", DEAD)
+        _end(store, "same", DONE)
+        clock.now += 60
+        _prune(store)
+        assert not _is_new(store, "same")
+
+
+@pytest.mark.usefixtures("pruning")
+def test_pruning_takes_what_is_over_and_leaves_the_rest(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock, keep_done=100, keep_dead=1000)) as store:
+        events = {name: event(accepted_at=clock.now) for name in ("done", "dead", "waiting", "open", "late")}
+        store.commit(Batch(appends=list(events.values())))
+        outcomes = {"done": DONE, "dead": DEAD, "waiting": waiting(9e9)}
+        store.commit(Batch(settles=[(events[name], outcome) for name, outcome in outcomes.items()]))
+        clock.now += 90
+        store.commit(Batch(settles=[(events["late"], DONE)]))
+        for passed, left in (
+            (20, {"dead", "waiting", "open", "late"}),
+            (100, {"dead", "waiting", "open"}),
+            (1000, {"waiting", "open"}),
+        ):
+            clock.now += passed
+            _prune(store)
+            with closing(sqlite3.connect(path)) as db:
+                found = {seq for (seq,) in db.execute("SELECT seq FROM events")}
+            assert found == {events[name].seq for name in left}
+
+
+@pytest.mark.usefixtures("pruning")
+def test_pruning_looks_at_a_few_rows_at_a_time(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock, keep_done=100)) as store:
+        for _ in range(10):
+            events = [event(accepted_at=clock.now) for _ in range(500)]
+            store.commit(Batch(appends=events))
+            store.commit(Batch(settles=[(each, DONE) for each in events]))
+        steps = 0
+
+        def step() -> None:
+            nonlocal steps
+            steps += 1
+
+        store._db.set_progress_handler(step, 100)
+        store.commit(Batch())
+        in_vain, steps = steps, 0
+        clock.now += 1000
+        store.commit(Batch())
+        assert in_vain < 100
+        assert steps < 1000
+
+
+@pytest.mark.usefixtures("pruning")
+def test_file_stops_growing_under_steady_load(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "CHECKPOINT_EVENTS", 500)
+    sizes = []
+    with closing(_open(path, clock, keep_done=20)) as store:
+        for _ in range(120):
+            clock.now += 1
+            events = [event(accepted_at=clock.now, padding=1500) for _ in range(50)]
+            store.commit(Batch(appends=events))
+            store.commit(Batch(settles=[(each, DONE) for each in events]))
+            if store.wants_upkeep:
+                store.upkeep()
+            sizes.append(sum(path.with_name(name).stat().st_size for name in ("journal.db", "journal.db-wal")))
+    assert max(sizes[60:]) <= 1.2 * max(sizes[:60])
+
+
+@pytest.mark.usefixtures("pruning")
+def test_file_gives_room_back_when_a_flood_is_over(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock, keep_done=20)) as store:
+        events = [event(accepted_at=clock.now, padding=1500) for _ in range(2000)]
+        store.commit(Batch(appends=events))
+        store.commit(Batch(settles=[(each, DONE) for each in events]))
+    full = path.stat().st_size
+    clock.now += 100
+    with closing(_open(path, clock, keep_done=20)) as store:
+        _prune(store)
+    assert path.stat().st_size < full / 2
+
+
+def test_claiming_due_events_does_not_look_at_pending_ones(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock)) as store:
+        events = [event(lane=f"lane:{number}") for number in range(5000)]
+        store.commit(Batch(appends=events))
+        store.commit(Batch(settles=[(events[0], waiting(1.0)), (events[1], waiting(1e9))]))
+        steps = 0
+
+        def step() -> None:
+            nonlocal steps
+            steps += 1
+
+        store._db.set_progress_handler(step, 100)
+        assert store.parked_lanes() == ["lane:0", "lane:1"]
+        assert store.claim_due(2.0, 10) == (["lane:0"], 1e9)
+        assert steps < 20
