@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from connector import log
 from connector.answers import Answers, refusal
-from connector.errors import BadRequest, BodyTimeout, BodyTooLarge, ConnectorError, Stopping, TargetDown
+from connector.errors import BadEncoding, BodyTimeout, BodyTooLarge, ConnectorError, Stopping, TargetDown
 from connector.event import Event, Schema
 from connector.journal import Journal
 from connector.trace import TRACE
@@ -123,7 +123,7 @@ class Accept:
         except web.HTTPRequestEntityTooLarge:
             raise self._too_large() from None
         except (web.RequestPayloadError, HttpProcessingError):
-            raise BadRequest("The body does not match its Content-Encoding or Transfer-Encoding") from None
+            raise BadEncoding from None
         if len(raw) > self._max_body:
             raise self._too_large()
         return raw

@@ -54,6 +54,8 @@ class ConnectorError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[ErrorType] = "INTERNAL_ERROR"
     message: ClassVar[str] = "Internal server error"
+    closes: ClassVar[bool] = False
+    """Whether the connection ends with the answer, since the rest of the body is not worth reading or unreadable."""
 
     def __init__(
         self,
@@ -83,6 +85,12 @@ class BadRequest(ConnectorError):
     status = 400
     type = "VALIDATION_ERROR"
     message = "Bad request"
+
+
+class BadEncoding(BadRequest):
+    """The body does not match its Content-Encoding or Transfer-Encoding."""
+
+    closes = True
 
 
 class Unauthorized(ConnectorError):
@@ -121,6 +129,7 @@ class BodyTimeout(ConnectorError):
     status = 408
     type = "CONNECTION_ERROR"
     message = "Request timeout"
+    closes = True
 
 
 class BodyTooLarge(ConnectorError):
@@ -129,6 +138,7 @@ class BodyTooLarge(ConnectorError):
     status = 413
     type = "VALIDATION_ERROR"
     message = "Request body too large"
+    closes = True
 
 
 class ExpectationFailed(ConnectorError):
@@ -215,8 +225,8 @@ def error_response(error: ConnectorError) -> web.Response:
     response = web.Response(
         status=error.status, body=_encode(body), content_type="application/json", headers=error.headers
     )
-    if error.status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
-        response.force_close()  # the rest of the body is not worth reading
+    if error.closes:
+        response.force_close()
     return response
 
 

@@ -146,9 +146,6 @@ def configure(level: str) -> None:
     logging.basicConfig(level=max(_least, logging.INFO), handlers=[handler], force=True)
 
 
-access_logger = logging.getLogger("connector.access")
-"""Where the access log goes, when it is on."""
-
 server_logger = logging.getLogger("connector.http")
 """Where aiohttp tells of connections that went wrong."""
 

@@ -1,6 +1,6 @@
 """``GET /openapi.json``: the API as it is, made from the types that decode requests and render answers."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import orjson
@@ -24,6 +24,9 @@ _REFUSALS = {
 }
 
 
+NUMERIC: Final = "^(0|-?[1-9][0-9]*)$"
+
+
 class EventResponse(msgspec.Struct):
     """The event is kept."""
 
@@ -41,6 +44,9 @@ def describe(event_path: str) -> dict[str, Any]:
     (event, accepted, refused, status), components = msgspec.json.schema_components(
         [EventBody, EventResponse, ErrorResponse, Status], ref_template="#/components/schemas/{name}"
     )
+    for schema in components.values():
+        for described in schema.get("properties", {}).values():
+            _take_numeric_strings(described)
 
     def answer(text: str, schema: dict[str, Any]) -> dict[str, Any]:
         return {"description": text, "content": {"application/json": {"schema": schema}}}
@@ -87,6 +93,13 @@ def describe(event_path: str) -> dict[str, Any]:
             "securitySchemes": {"HTTPBearer": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _take_numeric_strings(schema: dict[str, Any]) -> None:
+    """Say that a number may come as a numeric string, as ids do (``connector.event``)."""
+    options = schema.get("anyOf", [])
+    if {"type": "integer"} in options and not any(option.get("type") == "string" for option in options):
+        options.append({"type": "string", "pattern": NUMERIC})
 
 
 class OpenApiPage:

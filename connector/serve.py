@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import secrets
 import signal
@@ -15,6 +16,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from connector import log
+from connector.access import AccessLog
 from connector.app import Connector
 from connector.errors import StartError, without_request
 from connector.settings import Settings, environment
@@ -121,15 +123,22 @@ def http_runner(connector: Connector) -> web.AppRunner:
     # aiohttp names itself and its version in every answer, and has its own for what is no request, with no other way
     # to stop it.
     aiohttp.web_response.SERVER_SOFTWARE = "connector"  # type: ignore[attr-defined]
+    log.server_logger.addFilter(_is_news)
     RequestHandler.handle_error = without_request  # type: ignore[assignment, method-assign]
     return web.AppRunner(
         connector.app,
-        access_log=log.access_logger if connector.settings.access_log else None,
+        access_log_class=AccessLog,
+        access_log=log.server_logger if connector.settings.access_log else None,
         logger=log.server_logger,
         keepalive_timeout=KEEPALIVE_TIMEOUT,
         lingering_time=LINGER,
         shutdown_timeout=ANSWER_TIMEOUT,
     )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not so for a body that is not in its encoding: it was refused and logged, and aiohttp stumbles over the rest."""
+    return not (record.exc_info and isinstance(record.exc_info[1], web.RequestPayloadError))
 
 
 def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:

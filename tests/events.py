@@ -203,7 +203,9 @@ def _event(chance: random.Random, number: int, subscribers: int) -> Json:
 def _grow(chance: random.Random, event: Json, size: int) -> None:
     parts = event["pb_data"]
     each = len(encode(counter(1, 1)))
-    parts["full_vd_counter_info"] = [counter(n, chance.choice((n, 0.5, "N/A", None))) for n in range(size // each)]
+    parts["full_vd_counter_info"] = [
+        counter(n, chance.choice((n, 0.5, "N/A", None))) for n in range(size * 9 // 10 // each)
+    ]
 
 
 def _exactly(event: Json, size: int) -> Json:

@@ -1,5 +1,6 @@
 """As much of JSON Schema as an OpenAPI document made by msgspec has in it."""
 
+import re
 from typing import Any
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -12,7 +13,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "integer": int,
 }
 _KNOWN = {
-    "$ref", "anyOf", "type", "enum", "properties", "required", "items", "minLength", "maxLength",
+    "$ref", "anyOf", "type", "enum", "properties", "required", "items", "minLength", "maxLength", "pattern",
     "additionalProperties", "title", "description", "default",
 }  # fmt: skip
 
@@ -51,6 +52,8 @@ class Schemas:
             return [f"{at}: {value!r} is no {kind}"]
         if isinstance(value, str) and not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", 10**9):
             return [f"{at}: {len(value)} characters"]
+        if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
+            return [f"{at}: {value!r} is not like {schema['pattern']}"]
         found = [[f"{at}: no {name}"] for name in schema.get("required", ()) if name not in value]
         if isinstance(value, dict):
             properties = schema.get("properties", {})

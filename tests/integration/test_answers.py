@@ -263,6 +263,24 @@ async def test_a_body_that_is_not_in_its_encoding_is_refused(encoding: str) -> N
         assert_refused(await wire.answer(), 400)
 
 
+@pytest.mark.parametrize(
+    "body", [b"not gzip at all, as one sees", gzip.compress(BODY)[:-8] + bytes(8), gzip.compress(BODY) + b"more"]
+)
+async def test_a_connection_whose_body_cannot_be_inflated_is_closed_without_a_stack_trace(
+    body: bytes, log_lines: Lines
+) -> None:
+    async with serving() as (_, port), connect(port) as wire:
+        await wire.send(post(b"", "Content-Encoding: gzip", "Transfer-Encoding: chunked", length=-1))
+        await wire.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        answer = await wire.answer()
+        assert_refused(answer, 400)
+        assert answer.headers["Connection"] == "close"
+        assert await wire.rest() == b""
+    lines = log_lines()
+    assert [line for line in lines if line["level"] == "error"] == []
+    assert [line["status"] for line in lines if line["action"] == "event.refused"] == [400]
+
+
 async def test_a_cut_off_gzip_body_is_refused() -> None:
     async with serving() as (_, port):
         body = gzip.compress(events.encode(events.full()))

@@ -73,6 +73,26 @@ async def test_a_refusal_s_line_has_the_ids_of_its_request(log_lines: Lines) -> 
         assert line["reason"]
 
 
+async def test_the_access_log_has_the_ids_and_keeps_the_query_to_itself(reported: Reported) -> None:
+    async with serving(ACCESS_LOG="true") as (_, port):
+        await ask(port, post(events.encode(events.minimal()), *TRACE, path="/process-event?secret=1"))
+        await ask(port, post(b"{", *TRACE))
+        await ask(port, post(method="GET", path="/nothing", token=None))
+        await ask(port, b"no http\r\n\r\n")
+        served = await reported("request.served", 4)
+    assert [line["status"] for line in served] == [202, 400, 404, 400]
+    assert all(line["ms"] >= 0 and line["remote"] == "127.0.0.1" for line in served)
+    for line in served[:2]:
+        assert (line["request_id"], line["unique_id"]) == ("b3-1", "unique-1")
+    assert "secret" not in str(served)
+
+
+async def test_the_access_log_is_off_unless_it_is_asked_for(log_lines: Lines) -> None:
+    async with serving() as (_, port):
+        await ask(port, post(method="GET", path="/health", token=None))
+    assert [line for line in log_lines() if line["action"] == "request.served"] == []
+
+
 async def test_an_event_costs_two_lines_with_the_default_handler_one_of_them_the_known_sentence(
     reported: Reported, log_lines: Lines
 ) -> None:
@@ -103,6 +123,23 @@ async def test_no_token_no_body_and_no_personal_field_is_logged(
     ):
         assert secret not in captured.out + captured.err
     assert "event.processed" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("event_type", "action", "times"),
+    [("SIM/Updated", "event.processed", 1), ("Test/Ignored", "event.ignored", 1), ("Test/Dead", "event.dead", 2)],
+)
+async def test_an_event_that_comes_again_is_processed_again_only_if_it_is_dead(
+    event_type: str, action: str, times: int, reported: Reported, log_lines: Lines
+) -> None:
+    body = events.encode(events.minimal(event_type, event_id="once"))
+    async with serving() as (connector, port):
+        assert (await ask(port, post(body))).status == 202
+        await reported(action)
+        assert (await ask(port, post(body))).status == 202
+        ended = await reported(action, times)
+        await connector.drain()
+        assert len(ended) + len([line for line in log_lines() if line["action"] == action]) == times
 
 
 async def test_one_subscriber_s_events_are_processed_in_the_order_of_their_202(reported: Reported) -> None:

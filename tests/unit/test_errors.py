@@ -18,6 +18,7 @@ def tree(kind: type[ConnectorError] = ConnectorError) -> list[type[ConnectorErro
 ANSWERS = {
     errors.NotJson: (400, "VALIDATION_ERROR", "Validation failed"),
     errors.BadRequest: (400, "VALIDATION_ERROR", "Bad request"),
+    errors.BadEncoding: (400, "VALIDATION_ERROR", "Bad request"),
     errors.Unauthorized: (401, "AUTHENTICATION_ERROR", "Authentication failed"),
     errors.NotFound: (404, "VALIDATION_ERROR", "Resource not found"),
     errors.MethodNotAllowed: (405, "VALIDATION_ERROR", "Method not allowed"),

@@ -146,8 +146,9 @@ def test_undocumented_fields_are_kept_in_the_document() -> None:
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400])
 def test_a_number_too_large_for_a_double_in_an_undocumented_field_does_not_break_the_document(number: str) -> None:
-    event = parse(b'{"data": {"event_type": "A"}, "new": %b}' % number.encode())
-    assert abs(event.document()["new"]) == float("inf")
+    for text in ("e", "é", "\\u00e9", "\\n"):
+        event = parse(f'{{"data": {{"event_type": "A"}}, "text": "{text}", "new": {number}}}'.encode())
+        assert abs(event.document()["new"]) == float("inf")
 
 
 @pytest.mark.parametrize("sent", [{}, {"event_id": None}, {"event_id": ""}])
@@ -253,6 +254,9 @@ def test_a_wrong_type_is_refused_where_it_stands(path: tuple[str | int, ...]) ->
         b'{"data": {"event_type": "A"}, "x": "\xed\xa0\x80"}',
         b'{"data": {"event_type": "A"}, "x": "\\ud800"}',
         b'{"data": {"event_type": "A"}, "\\udfff": 1}',
+        b'{"data": {"event_type": "A"}, "x": "\\uDC00"}',
+        b'{"data": {"event_type": "A"}, "x": ["\\uD83D\\n"]}',
+        b'{"data": {"event_type": "A", "variables": {"x": "\xc0\xaf"}}}',
         b'{"data": {"event_type": "\\ud83d"}}',
         b"\xef\xbb\xbf" + events.encode(events.minimal()),
         json.dumps(events.minimal()).encode("utf-16"),

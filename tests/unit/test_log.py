@@ -37,6 +37,7 @@ ACTIONS = {
     "log",
     "request.failed",
     "request.refused",
+    "request.served",
     "server.drained",
     "server.draining",
     "server.killed",

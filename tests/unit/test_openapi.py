@@ -47,6 +47,18 @@ def test_a_full_event_meets_the_schema_before_and_after_the_types() -> None:
     assert SCHEMAS.faults(json.loads(msgspec.json.encode(body)), EVENT) == []
 
 
+@pytest.mark.parametrize("number", ["0", "7", "-7", "4711", "07", "+7", "", "7x", "-", " 7"])
+def test_an_id_as_a_string_meets_the_schema_where_the_types_take_it(number: str) -> None:
+    event = events.full()
+    event["pb_data"]["account_info"]["i_account"] = number
+    try:
+        msgspec.json.decode(events.encode(event), type=EventBody, strict=False)
+        taken = True
+    except msgspec.ValidationError:
+        taken = False
+    assert taken == (not SCHEMAS.faults(event, EVENT))
+
+
 @pytest.mark.parametrize("part", ["account_info", "sim_info", "access_policy_info", "product_info"])
 def test_null_for_a_part_meets_the_schema(part: str) -> None:
     event = events.full()

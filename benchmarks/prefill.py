@@ -1,0 +1,66 @@
+"""Journals with a past: open events that wait, and ids that are remembered, written by the journal's own code."""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from benchmarks.load import event_id, i_account, template
+from connector.event import Schema
+from connector.journal.group import Batch
+from connector.journal.operate import Command
+from connector.journal.remembered import KEY_BYTES
+from connector.journal.sqlite import SqliteStore
+from connector.settings import Settings
+
+BATCH: Final = 2000
+PAST: Final = 0xFFFFFFFF
+FOREVER: Final = 1e9
+
+
+def backlog(path: Path, events: int, *, paused: bool) -> None:
+    """A journal with so many pending events of 50,000 subscribers; delivery is paused if wanted."""
+    store = _open(path)
+    settings = Settings()
+    example = template()
+    schema = Schema(settings.required_fields, settings.order_by)
+    for start in range(0, events, BATCH):
+        numbers = range(start, min(start + BATCH, events))
+        bodies = [example.body(event_id(PAST, number), i_account(number)) for number in numbers]
+        batch = [schema.parse(body, "prefill", "prefill", time.time()) for body in bodies]
+        store.commit(Batch(appends=batch))
+        _checkpoint(store)
+    if paused:
+        store.commit(Batch(commands=[Command("pause")]))
+    store.close()
+
+
+def remembered(path: Path, ids: int) -> None:
+    """A journal that remembers so many ids of events that are long gone."""
+    store = _open(path)
+    for start in range(0, ids, BATCH):
+        size = min(BATCH, ids - start)
+        raw = os.urandom(KEY_BYTES * size)
+        seqs = {raw[place : place + KEY_BYTES]: start + 1 for place in range(0, len(raw), KEY_BYTES)}
+        _note(store, seqs)
+        _checkpoint(store)
+    _note(store, {bytes(KEY_BYTES): ids + 1})  # the first of a new generation: the last full one is sealed now
+    while store.upkeep():
+        pass
+    store.close()
+
+
+def _note(store: SqliteStore, seqs: Mapping[bytes, int]) -> None:
+    store.commit(Batch(calls=[lambda _: store._remembered.note(seqs, time.time())]))
+
+
+def _open(path: Path) -> SqliteStore:
+    store = SqliteStore(path, keep_done=FOREVER, keep_dead=FOREVER, keep_ids=FOREVER, min_free_disk=0, clock=time.time)
+    store.open()
+    return store
+
+
+def _checkpoint(store: SqliteStore) -> None:
+    while store.wants_upkeep:
+        store.upkeep()
