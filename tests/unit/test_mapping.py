@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from connector import mapping
+from connector.event import Schema
 from tests.unit.external.events import event
 
 FULL = """
@@ -111,3 +112,16 @@ def test_a_file_that_is_no_mapping_is_told_apart(tmp_path: Path, name: str, text
 def test_a_file_that_is_missing_is_a_fault_and_no_stack_trace(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read: No such file"):
         mapping.read(str(tmp_path / "none.toml"))
+
+
+def test_the_example_is_a_mapping_without_fault() -> None:
+    examples = Path(__file__).resolve().parents[2] / "examples"
+    raw = (examples / "hlr_hss" / "event.json").read_bytes()
+    example = Schema([], []).parse(raw, "trace", "unique", 0.0)
+    assert json.loads(mapping.read(str(examples / "forwarder" / "mapping.toml")).body(example)) == {
+        "id": "hlr-example-1",
+        "type": "SIM/Updated",
+        "source": "nsps",
+        "time": "2025-09-01T10:20:30+00:00",
+        "subscriber": {"account": 4711, "status": "open", "blocked": False, "sim": {"imsi": "001010000004711"}},
+    }

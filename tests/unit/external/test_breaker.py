@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connector.external.breaker import HOLD, PROBES, Breaker, Permit, Rules
 from connector.external.failures import TargetAway, TargetBusy
@@ -250,3 +252,28 @@ async def test_every_change_is_logged_with_its_reason(log_lines: Lines) -> None:
         ("breaker.half_open", "3 failures in a row, at last: refused"),
         ("breaker.closed", "3 probes went well"),
     ]
+
+
+@given(st.lists(st.sampled_from(["enter", "good", "bad", "cut off", "timer"]), max_size=200), st.integers(1, 5))
+def test_whatever_happens_it_never_lets_more_through_than_it_may(steps: list[str], concurrency: int) -> None:
+    async def play() -> None:
+        bench = Bench(concurrency=concurrency)
+        breaker, out = bench.breaker, list[Permit]()
+        fired = 0
+        for step in steps:
+            if step == "timer" and fired < len(bench.timers):
+                assert bench.state() == "open"
+                bench.timers[-1].fire()
+                fired = len(bench.timers)
+            elif step == "enter" and breaker.limit.in_use < breaker.limit.limit:
+                out.append(await breaker.enter(0))
+            elif step in ("good", "bad", "cut off") and out:
+                breaker.leave(out.pop(0), answered=step == "good", failure="refused" if step == "bad" else None)
+            standing = sum(breaker.stands(permit) for permit in out)
+            assert breaker.limit.in_use == standing
+            assert standing <= {"open": 0, "half_open": 1, "closed": concurrency}[bench.state()]
+            assert breaker.limit.limit <= concurrency
+            assert bench.gate.held == ({HOLD} if bench.state() == "open" else set())
+            assert len(bench.timers) - fired == (bench.state() == "open")
+
+    asyncio.run(play())
