@@ -296,11 +296,12 @@ class Lanes:
                 self._empty.set()
 
     async def _read_due(self) -> None:
+        if not self._parked:
+            self._next_due = None  # whoever was due was claimed along with others
+            return
         due, self._next_due = self._next_due, None
         if due is not None and due > self._clock():
             self._wake_at(due)
-            return
-        if not self._parked:
             return
         try:
             lanes, next_due = await self._journal.claim_due(self._clock(), READ_EVENTS)

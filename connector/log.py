@@ -89,12 +89,12 @@ def timestamp() -> str:
 
 
 def _timestamp() -> bytes:
-    global _made  # made once a millisecond: a burst has many lines in one
-    millisecond = int(time.time() * 1000)
-    if millisecond != _made[0]:
-        second, rest = divmod(millisecond, 1000)
-        _made = (millisecond, b"%b.%03dZ" % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode(), rest))
-    return _made[1]
+    global _made  # the greater part of a time is the same for a second
+    now = time.time()
+    second = int(now)
+    if second != _made[0]:
+        _made = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode())
+    return b"%b.%03dZ" % (_made[1], (now - second) * 1000)
 
 
 def event_line(

@@ -236,6 +236,13 @@ class GroupCommitJournal(Journal):
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     async def _run(self) -> None:
+        try:
+            await self._take_turns()
+        except Exception as fault:  # whatever is wrong here, nobody is left waiting
+            _logger.exception("The journal has a fault of its own", action="journal.fault")
+            self._fail(StoreError(f"{type(fault).__name__} in the journal", fatal=True), [])
+
+    async def _take_turns(self) -> None:
         while not self._closing or self._appends or self._settles or self._calls:
             if self._lost.done():
                 break
@@ -274,9 +281,9 @@ class GroupCommitJournal(Journal):
             self._settles = settles + self._settles
             self._fail(error, [future for _, future in appends] + [future for _, future in calls])
         except Exception as fault:
-            _logger.exception("The journal has a fault of its own", action="journal.fault")
             own = StoreError(f"{type(fault).__name__} in the journal", fatal=True)
             self._fail(own, [future for _, future in appends] + [future for _, future in calls])
+            raise
         finally:
             self._under_way = 0
 
@@ -343,6 +350,3 @@ class GroupCommitJournal(Journal):
                 pass
         except StoreError as error:
             self._fail(error, [])
-        except Exception as fault:
-            _logger.exception("The journal has a fault of its own", action="journal.fault")
-            self._fail(StoreError(f"{type(fault).__name__} in the journal", fatal=True), [])

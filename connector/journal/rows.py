@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Final
 
-SIZES: Final = (64, 16, 4, 1)
-"""Rows a statement takes; few sizes, so that every statement stays prepared."""
+MOST: Final = 64
+"""Rows a statement takes at most: there is a statement for each number of rows, and all of them stay prepared."""
 
 
 def insert_many(
@@ -35,11 +35,7 @@ def execute_in(db: sqlite3.Connection, statement: str, keys: Sequence[Any]) -> i
 
 
 def _parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    start = 0
-    for size in SIZES:
-        while len(rows) - start >= size:
-            yield rows[start : start + size]
-            start += size
+    return (rows[start : start + MOST] for start in range(0, len(rows), MOST))
 
 
 @cache

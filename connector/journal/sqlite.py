@@ -220,7 +220,10 @@ class SqliteStore(Store):
     def has_mail(self) -> bool:
         if self._connection is None:
             return False
-        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        try:
+            (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error:
+            return True  # the next transaction finds out what is wrong
         self._mail = self._mail or version != self._data_version
         self._data_version = version
         return self._mail
@@ -337,7 +340,7 @@ class SqliteStore(Store):
 
     def _connect(self) -> None:
         db = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=1024
         )
         self._connection = db
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -398,7 +401,7 @@ class SqliteStore(Store):
         self.holds = [PAUSED] if paused else []
         db.execute("DELETE FROM commands WHERE made_at < ?", (self._clock() - COMMAND_SECONDS,))
         latest = self._clock() + self._longest_wait
-        db.execute("UPDATE open SET due = ? WHERE state = ? AND due > ?", (latest, WAITING, latest))
+        db.execute("UPDATE open SET due = ? WHERE state > 0 AND state = ? AND due > ?", (latest, WAITING, latest))
         db.execute("COMMIT")
         self._pruned_to = 0
 

@@ -32,12 +32,14 @@ class Figures(NamedTuple):
     faults: Sequence[str]
 
 
-async def kill_often(folder: Path, *, kills: int, seed: int, connections: int = 16, lanes: int = 8) -> Figures:
-    """Run the test in ``folder``; ``lanes`` subscribers a connection."""
+async def kill_often(
+    folder: Path, *, kills: int, seed: int, flaky: int = 0, connections: int = 16, lanes: int = 8
+) -> Figures:
+    """Run the test in ``folder``; ``lanes`` subscribers a connection; one event in ``flaky`` fails at first."""
     chance = random.Random(seed)
     journal = folder / "files" / "journal.db"
     journal.parent.mkdir()
-    connector, slowest = await _start(journal)
+    connector, slowest = await _start(journal, flaky)
     try:
         async with Senders(connector, connections, lanes) as senders:
             for _ in range(kills):
@@ -46,7 +48,7 @@ async def kill_often(folder: Path, *, kills: int, seed: int, connections: int = 
                 await asyncio.sleep(chance.uniform(0, 0.02))  # a kill is not to come just after an answer
                 senders.away()
                 await connector.kill()
-                connector, took = await _start(journal)
+                connector, took = await _start(journal, flaky)
                 slowest = max(slowest, took)
                 senders.back(connector)
             await senders.stop()
@@ -106,9 +108,9 @@ def unexplained_repeats(lines: Sequence[Handled]) -> list[str]:
     return faults
 
 
-async def _start(journal: Path) -> tuple[Running, float]:
+async def _start(journal: Path, flaky: int) -> tuple[Running, float]:
     began = time.monotonic()
-    connector = await Running.start(journal)
+    connector = await Running.start(journal, {"FLAKY": str(flaky)})
     await connector.listening()
     return connector, time.monotonic() - began
 
@@ -118,9 +120,10 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--kills", type=int, default=100)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--flaky", type=int, default=10, help="one event in so many fails at first; 0: none")
     chosen = options.parse_args()
     with TemporaryDirectory() as folder:
-        figures = asyncio.run(kill_often(Path(folder), kills=chosen.kills, seed=chosen.seed))
+        figures = asyncio.run(kill_often(Path(folder), kills=chosen.kills, seed=chosen.seed, flaky=chosen.flaky))
     for name, value in figures._asdict().items():
         print(f"{name:14} {value:.2f}" if isinstance(value, float) else f"{name:14} {value}")
     return 1 if figures.faults else 0

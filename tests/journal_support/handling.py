@@ -3,11 +3,14 @@
 ``HANDLED``  the file: a line ``process lane event_id`` for each call, appended with one system call
 ``GATE``     a file; while it exists, handlers wait
 ``FAILING``  a lane whose events fail until the file ``GATE`` is gone
+``FLAKY``    one event in so many fails at its first attempt
+``PAUSE``    seconds that a call takes
 """
 
 import asyncio
 import os
 from pathlib import Path
+from zlib import crc32
 
 from connector import Event, Retry, on
 
@@ -15,6 +18,7 @@ _file = os.open(os.environ["HANDLED"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0
 _gate = Path(os.environ.get("GATE", "no gate"))
 _pause = float(os.environ.get("PAUSE", "0"))
 _failing = os.environ.get("FAILING")
+_flaky = int(os.environ.get("FLAKY", "0"))
 
 
 def _shut() -> bool:
@@ -26,6 +30,8 @@ async def write_down(event: Event) -> None:
     """Write the event's id down."""
     if event.lane == _failing and _shut():
         raise Retry("not yet", after=0.05)
+    if _flaky and event.attempt == 1 and crc32(event.event_id.encode()) % _flaky == 0:
+        raise Retry("at first", after=0.02)
     while event.lane != _failing and _shut():  # noqa: ASYNC110 - another process opens it
         await asyncio.sleep(0.01)
     if _pause:

@@ -153,6 +153,29 @@ async def test_fault_of_the_listener_does_not_leave_requests_hanging(
     assert "KeyError" in await setup.journal.lost()
 
 
+async def test_connection_that_breaks_in_idle_time_does_not_leave_requests_hanging(setup: Setup) -> None:
+    await setup.journal.append(event("first"))
+    await asyncio.to_thread(setup.store._db.close)
+    await _failed(setup.journal)
+    async with asyncio.timeout(TIMEOUT):
+        while setup.journal.fault:  # noqa: ASYNC110 - nobody is told of it but who asks
+            await asyncio.sleep(0.001)
+    assert not await setup.journal.append(event("first"))
+    assert await setup.journal.append(event("second"))
+
+
+async def test_fault_of_the_upkeep_does_not_leave_requests_hanging(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> bool:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(setup.store, "upkeep", broken)
+    assert "KeyError" in await setup.journal.lost()
+    with pytest.raises(Unavailable):
+        await setup.journal.append(event())
+
+
 async def test_outcome_with_text_that_is_no_unicode_does_not_stop_the_journal(setup: Setup) -> None:
     policy = RetryPolicy()
     dead = decide(OSError("no file \udcff"), attempt=50, age=0, now=0, chance=0, ms=0, policy=policy)

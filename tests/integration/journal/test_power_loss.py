@@ -4,9 +4,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -35,14 +33,6 @@ def _open_ids(path: Path) -> set[str]:
         return {event.event_id for event in store.read(0, 1_000_000).events}
     finally:
         store.close()
-
-
-@pytest.fixture
-def memory_disk() -> Iterator[Path]:
-    """A folder in memory where there is one: the model of the disk does not need a real one."""
-    in_memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as folder:
-        yield Path(folder)
 
 
 def test_journal_stopped_at_any_write_or_sync_opens_and_holds_every_promise(memory_disk: Path) -> None:
