@@ -16,7 +16,7 @@ from typing import Final, cast
 import msgspec
 import uvloop
 
-from benchmarks.load import TOKEN, Answers, event_id, i_account, template
+from benchmarks.load import SUBSCRIBERS, TOKEN, Answers, event_id, i_account, template
 
 _ACCEPTED: Final = b"HTTP/1.1 202"
 _PATIENCE: Final = 10.0
@@ -63,11 +63,14 @@ class Connection(asyncio.Protocol):
 class Client:
     """Sends events for ``seconds`` and counts the answers."""
 
-    def __init__(self, port: int, seconds: float, connections: int, rate: float | None) -> None:
+    def __init__(
+        self, port: int, seconds: float, connections: int, rate: float | None, subscribers: int = SUBSCRIBERS
+    ) -> None:
         self._port = port
         self._seconds = seconds
         self._count = connections
         self._rate = rate
+        self._subscribers = subscribers
         self._run = random.SystemRandom().getrandbits(32)
         self._template = template()
         self._head = (
@@ -139,7 +142,7 @@ class Client:
     def _send(self, due: float) -> None:
         number = self._sent
         self._sent += 1
-        body = self._template.body(event_id(self._run, number), i_account(number))
+        body = self._template.body(event_id(self._run, number), i_account(number, self._subscribers))
         self._idle.popleft().send(self._head + body, due)
 
     async def _send_at(self, rate: float, due: float) -> None:

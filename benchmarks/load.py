@@ -58,6 +58,6 @@ def event_id(run: int, number: int) -> bytes:
     return b"%08x-0000-4000-8000-%012x" % (run & 0xFFFFFFFF, number)
 
 
-def i_account(number: int) -> bytes:
+def i_account(number: int, subscribers: int = SUBSCRIBERS) -> bytes:
     """The subscriber of event ``number``: five digits."""
-    return b"%d" % (_FIRST + number % SUBSCRIBERS)
+    return b"%d" % (_FIRST + number % subscribers)

@@ -5,6 +5,7 @@ import sys
 import click
 
 from connector import cli
+from connector.handlers.forward_check import forward_command
 from connector.serve import main as serve_main
 from connector.simulator.command import command as simulate
 
@@ -22,6 +23,7 @@ def serve() -> None:
 
 for each in cli.COMMANDS:
     main.add_command(each)
+main.add_command(forward_command)
 main.add_command(simulate, "simulate")
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from connector import handlers, log
+from connector import external, handlers, log
 from connector.accept import Accept
 from connector.answers import Answers
 from connector.auth import BearerAuth
@@ -51,6 +51,7 @@ class Connector:
             self.handlers.latest,
             self.answers.kept if self.answers else lambda _, __: None,
         )
+        self.target = external.from_settings(settings, self.lanes, clock)
         self.workers = Workers(
             self.lanes,
             self.journal,
@@ -70,6 +71,7 @@ class Connector:
             body_timeout=settings.body_timeout,
             clock=clock,
             answers=self.answers,
+            away=self.target.away if self.target else lambda: None,
         )
         self.health = Health()
         auth = BearerAuth(settings.api_token)
@@ -89,19 +91,20 @@ class Connector:
         self.app.cleanup_ctx.append(self._run)
 
     async def _run(self, _: web.Application) -> AsyncIterator[None]:
-        """Journal and lanes first, then the workers, then ready; the other way round at the end."""
-        await self.lanes.start()
-        self.workers.start()
-        if not self.journal.durable:
-            _log.warning(
-                "Accepted events are kept in memory only: nothing survives a stop",
-                action="journal.not_durable",
-            )
-        self.health.watch(lambda: "Shutting down" if self.accept.stopping else self.journal.fault)
-        yield
-        await self.drain()
-        await self.lanes.stop()
-        await self.journal.close()
+        """Target, journal and lanes first, then the workers, then ready; the other way round at the end."""
+        async with external.running(self.target):
+            await self.lanes.start()
+            self.workers.start()
+            if not self.journal.durable:
+                _log.warning(
+                    "Accepted events are kept in memory only: nothing survives a stop",
+                    action="journal.not_durable",
+                )
+            self.health.watch(lambda: "Shutting down" if self.accept.stopping else self.journal.fault)
+            yield
+            await self.drain()
+            await self.lanes.stop()
+            await self.journal.close()
 
     def short_cut(self, server: web.Server) -> None:
         """Let ``server`` hand events to their handler without a detour through the router."""

@@ -45,7 +45,8 @@ _log = log.get_logger()
 def main() -> int:
     """Run a connector until a signal stops it; the exit code."""
     try:
-        settings = with_token(Settings.load(environment()))
+        os.environ.update(environment())  # a handler's own settings may stand in .env too
+        settings = with_token(Settings.load(os.environ))
         log.configure(settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(serve(settings))

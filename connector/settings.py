@@ -5,15 +5,19 @@ The names are the environment's (and ``.env``'s) and part of the product. ``.env
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
 from connector import event as events
+from connector import mapping
 from connector.errors import StartError
+
+StatusOutcome = Literal["done", "retry", "dead", "ignored"]
 
 _SIZE = re.compile(r"(\d+)\s*([kmg]i?b?)?", re.IGNORECASE)
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
@@ -107,6 +111,54 @@ def _journal_url(value: str) -> str:
     return url
 
 
+def _number(lowest: float, highest: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        number = float(value) if re.fullmatch(r"\d+(\.\d+)?", value.strip()) else -1.0
+        if not lowest <= number <= highest:
+            raise ValueError(f"a number from {lowest:g} to {highest:g} is expected")
+        return number
+
+    return parse
+
+
+def _http_url(value: str) -> str:
+    url = value.strip()
+    if not url:
+        return url
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        whole = False
+    if not whole or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("a URL such as https://hlr.example:8443/api is expected")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("a URL without user, password, query and fragment is expected (for a user: TARGET_AUTH)")
+    return url
+
+
+def _secret(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("it has characters that cannot be sent, such as a line break")
+    return value.strip()
+
+
+def _statuses(value: str) -> dict[int, StatusOutcome]:
+    outcomes: dict[int, StatusOutcome] = {}
+    for entry in _words(value):
+        found = re.fullmatch(r"([1-5]\d\d)\s*=\s*(\w+)", entry)
+        if found is None or found[2] not in get_args(StatusOutcome):
+            raise ValueError("entries such as 404=done,409=retry are expected; done, retry, dead or ignored")
+        outcomes[int(found[1])] = cast("StatusOutcome", found[2])
+    return outcomes
+
+
+def _mapping_file(value: str) -> mapping.MappingFile | None:
+    return mapping.read(value.strip()) if value.strip() else None
+
+
+FORWARDER = "connector.handlers.forward"
+
 RESERVED_PATHS = ("/health", "/ready", "/openapi.json")
 
 
@@ -178,6 +230,54 @@ class Settings:
         "20s", _seconds(0.01), "With RESPONSE=outcome: when a request is answered 202 although its event still runs."
     )
     drain_timeout: float = _setting("25s", _seconds(0), "How long a stop waits for events that are being handled.")
+    target_url: str = _setting(
+        "", _http_url, "Base URL of the external system, with a path or without. Unset: there is none."
+    )
+    target_auth: str = _setting(
+        "none",
+        _choice("none", "basic", "bearer", "oauth2"),
+        "How to log in at the target: none, basic, bearer, oauth2.",
+    )
+    target_user: str = _setting("", _text, "User for TARGET_AUTH=basic.")
+    target_password: str = _setting("", _secret, "Password for TARGET_AUTH=basic.", secret=True)
+    target_token: str = _setting("", _secret, "Token for TARGET_AUTH=bearer.", secret=True)
+    target_token_url: str = _setting("", _http_url, "Token server for TARGET_AUTH=oauth2.")
+    target_client_id: str = _setting("", _text, "Client id for TARGET_AUTH=oauth2.")
+    target_client_secret: str = _setting("", _secret, "Client secret for TARGET_AUTH=oauth2.", secret=True)
+    target_refresh_token: str = _setting(
+        "", _secret, "Refresh token for TARGET_AUTH=oauth2. Unset: client credentials are used.", secret=True
+    )
+    target_scope: str = _setting("", _text, "Scope to ask for with TARGET_AUTH=oauth2, words separated by spaces.")
+    target_timeout: float = _setting(
+        "20s", _seconds(0.01), "How long a call may take in all; less than HANDLER_TIMEOUT."
+    )
+    target_connect_timeout: float = _setting("5s", _seconds(0.01), "How long connecting may take.")
+    target_rate: float = _setting("0", _number(0, 1_000_000), "Calls a second to the target at most; 0: no limit.")
+    target_burst: int = _setting("0", _whole(0, 1_000_000), "Calls at once after a rest; 0: those of a second.")
+    target_concurrency: int = _setting("0", _whole(0, 10_000), "Calls at the same time at most; 0: as many as WORKERS.")
+    target_ca_file: str = _setting("", _text, "Certificates (PEM) to trust. Unset: those of the system.")
+    target_cert_file: str = _setting("", _text, "Client certificate (PEM), if the target asks for one.")
+    target_key_file: str = _setting("", _text, "Its key (PEM, without a password). Unset: it is in TARGET_CERT_FILE.")
+    target_status: Mapping[int, StatusOutcome] = _setting(
+        "", _statuses, "What a status means where it is not the usual: 404=done,409=retry (done, retry, dead, ignored)."
+    )
+    breaker_failures: int = _setting(
+        "10", _whole(0, 1_000_000), "Failures in a row after which the target counts as away; 0: any number."
+    )
+    breaker_share: float = _setting(
+        "50", _number(0, 100), "Percentage of failures among the last BREAKER_CALLS with the same effect; 0: none."
+    )
+    breaker_calls: int = _setting("50", _whole(1, 100_000), "How many calls BREAKER_SHARE looks at.")
+    breaker_cool_down: float = _setting(
+        "1s", _seconds(0.001), "Wait until an absent target is tried; it doubles while the target stays away."
+    )
+    breaker_cool_down_max: float = _setting("10s", _seconds(0.001), "Longest wait until it is tried again.")
+    forward_types: tuple[str, ...] = _setting(
+        "", _words, "Event types that connector.handlers.forward posts, comma-separated. Unset: all."
+    )
+    forward_mapping: mapping.MappingFile | None = _setting(  # noqa: RUF009 - this is dataclasses.field
+        "", _mapping_file, "TOML or JSON file that says what it posts. Unset: the event as it came."
+    )
     log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Least level that is logged.")
     access_log: bool = _setting("false", _switch, "Also log a line for each HTTP request.")
 
@@ -201,9 +301,45 @@ class Settings:
                 values[each.name] = each.metadata["parse"](text)
             except ValueError as fault:
                 faults.append(f"{name}: {fault}")
+        wrong = {fault.partition(":")[0] for fault in faults}
+        settings = cls(**values)
+        for names, text in _contradictions(settings):
+            if wrong.isdisjoint(names):
+                faults.append(f"{', '.join(names)}: {text}")
         if faults:
             raise StartError("\n".join(faults))
-        return cls(**values)
+        return settings
+
+
+def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is wrong with settings that are right each by itself: their names, the one to change first, and why."""
+    if not settings.target_url:
+        if FORWARDER in settings.handlers:
+            yield ("TARGET_URL", "HANDLERS"), f"{FORWARDER} needs a TARGET_URL to post to"
+        return
+    yield from _credentials(settings)
+    if settings.target_timeout >= settings.handler_timeout:
+        yield ("TARGET_TIMEOUT", "HANDLER_TIMEOUT"), "a call must end before its handler is cut off"
+    if settings.target_key_file and not settings.target_cert_file:
+        yield ("TARGET_CERT_FILE", "TARGET_KEY_FILE"), "a key needs its certificate"
+
+
+def _credentials(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    needed = {
+        "none": (),
+        "basic": ("target_user",),
+        "bearer": ("target_token",),
+        "oauth2": ("target_token_url", "target_client_id"),
+    }[settings.target_auth]
+    for name in needed:
+        if not getattr(settings, name):
+            yield (name.upper(), "TARGET_AUTH"), f"TARGET_AUTH={settings.target_auth} needs it"
+    if settings.target_auth == "oauth2" and not (settings.target_client_secret or settings.target_refresh_token):
+        yield ("TARGET_CLIENT_SECRET", "TARGET_REFRESH_TOKEN"), "TARGET_AUTH=oauth2 needs one of them"
+    if settings.target_auth == "none":
+        for name in ("target_password", "target_token", "target_client_secret", "target_refresh_token"):
+            if getattr(settings, name):
+                yield (name.upper(), "TARGET_AUTH"), "it is set, but TARGET_AUTH=none makes no use of it"
 
 
 def environment() -> dict[str, str]:

@@ -202,6 +202,19 @@ async def test_a_retry_that_becomes_due_first_comes_first(belt: Belt) -> None:
     assert belt.lanes.parked == 1
 
 
+async def test_a_retry_s_timer_that_goes_off_while_no_lane_is_parked_does_not_silence_the_next(belt: Belt) -> None:
+    await belt.append("a")
+    first = await belt.take()
+    belt.journal.settle(first, Outcome("waiting", due=NOW + 0.01))
+    belt.lanes.changed(1, ["a"], {})  # an operator touches the lane: it is loaded again before its head is due
+    head = await belt.take()
+    await asyncio.sleep(0.03)  # the timer of its first wait goes off
+    belt.now = NOW + 1
+    belt.journal.settle(head, Outcome("waiting", due=NOW + 1.01))
+    belt.now = NOW + 2
+    assert ids([await belt.take()]) == ["1"]
+
+
 async def test_a_held_subscriber_waits_for_an_operator(belt: Belt) -> None:
     await belt.append("a", 2)
     await belt.append("b")

@@ -18,6 +18,9 @@ from connector.log import LineWriter
 from tests.conftest import Lines
 
 ACTIONS = {
+    "breaker.closed",
+    "breaker.half_open",
+    "breaker.opened",
     "event.accepted",
     "event.dead",
     "event.duplicate",
@@ -40,6 +43,7 @@ ACTIONS = {
     "server.killed",
     "server.started",
     "server.stopped",
+    "target.token",
 }
 PACKAGE = Path(connector.__file__).parent
 FORM = re.compile(r"(event|journal|lanes?|request|server|workers?|handlers?|breaker|ops)\.[a-z_]+")

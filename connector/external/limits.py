@@ -1,0 +1,119 @@
+"""How many calls at a time, and how many a second. Both are shared by all workers.
+
+The rate limit is our own: aiolimiter, the well-kept library for it, counts by the event loop's clock only and lets a
+newcomer pass those who wait. Reserving the next free moment (the generic cell rate algorithm) is shorter and fair.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+
+class ConcurrencyLimit:
+    """At most ``limit`` permits at a time; who waits is served in order. The limit may change at any time."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._in_use = 0
+        self._waiting: deque[asyncio.Future[bool]] = deque()
+
+    @property
+    def limit(self) -> int:
+        """How many permits may be out."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._limit = limit
+        self._serve()
+
+    @property
+    def in_use(self) -> int:
+        """How many permits are out; more than ``limit`` after it was lowered."""
+        return self._in_use
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a permit."""
+        return len(self._waiting)
+
+    async def acquire(self, longest: float) -> bool:
+        """A permit, to be given back with ``release``; False when there was none in ``longest`` seconds."""
+        if self._in_use < self._limit and not self._waiting:
+            self._in_use += 1
+            return True
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append(turn)
+        timer = loop.call_later(longest, self._turn_away, turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            elif not turn.cancelled() and turn.result():
+                self.release()
+            raise
+        finally:
+            timer.cancel()
+
+    def release(self) -> None:
+        """Give a permit back."""
+        self._in_use -= 1
+        self._serve()
+
+    def turn_all_away(self) -> None:
+        """Who waits now is told that there is no permit."""
+        for turn in list(self._waiting):
+            self._turn_away(turn)
+
+    def _serve(self) -> None:
+        while self._in_use < self._limit and self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._in_use += 1
+                turn.set_result(True)
+
+    def _turn_away(self, turn: asyncio.Future[bool]) -> None:
+        if turn in self._waiting:
+            self._waiting.remove(turn)
+        if not turn.done():
+            turn.set_result(False)
+
+
+class RateLimit:
+    """At most ``rate`` turns a second, and ``burst`` at once after a rest.
+
+    ``rate``   0 for no limit
+    ``clock``  seconds, steady; ``sleep`` waits that many of them
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        burst: int,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._interval = 1 / rate if rate else 0.0
+        self._rest = (max(burst, 1) - 1) * self._interval
+        self._clock = clock
+        self._sleep = sleep
+        self._next = float("-inf")
+
+    async def turn(self, longest: float) -> bool:
+        """Wait for a turn; False, after ``longest`` seconds, when there will be none in that time."""
+        now = self._clock()
+        self._next = max(self._next, now - self._rest)
+        wait = self._next - now
+        if wait > longest:
+            await self._sleep(longest)
+            return False
+        self._next += self._interval
+        if wait > 0:
+            await self._sleep(wait)
+        return True
+
+    def pause(self, seconds: float) -> None:
+        """Give no turn for that long, beyond those given already."""
+        self._next = max(self._next, self._clock() + seconds)

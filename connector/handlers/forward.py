@@ -1,0 +1,32 @@
+"""The forwarder: posts events to TARGET_URL, with no code to write.
+
+``HANDLERS=connector.handlers.forward`` takes what no other handler takes. FORWARD_TYPES chooses event types (all, if
+unset); FORWARD_MAPPING names a file that says what the body is made of (the event as it came, if unset).
+"""
+
+from connector.event import Event
+from connector.external import target
+from connector.handlers import on
+from connector.outcome import Ignored
+from connector.settings import Settings
+
+
+@on("*")
+async def forward(event: Event) -> str:
+    """Post one event; done when the target has answered well."""
+    client = target()
+    if not chosen(event, client.settings):
+        raise Ignored(f"FORWARD_TYPES leaves {event.event_type} out")
+    answer = await client.post(data=body(event, client.settings), event=event)
+    return f"Forwarded {event.event_type}: the target answered {answer.status}"
+
+
+def chosen(event: Event, settings: Settings) -> bool:
+    """Whether events of this type are forwarded."""
+    return not settings.forward_types or event.event_type in settings.forward_types
+
+
+def body(event: Event, settings: Settings) -> bytes:
+    """What is posted."""
+    mapping = settings.forward_mapping
+    return event.raw if mapping is None else mapping.body(event)

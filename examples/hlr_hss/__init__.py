@@ -1,0 +1,1 @@
+"""A connector that provisions subscribers of a mobile core in its HLR/HSS."""

@@ -1,0 +1,1 @@
+"""A connector that keeps a table of events."""
