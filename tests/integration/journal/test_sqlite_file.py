@@ -23,8 +23,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.db"
+def path(memory_disk: Path) -> Path:
+    return memory_disk / "journal.db"
 
 
 def _open(path: Path, clock: Clock, **settings: Any) -> SqliteStore:
