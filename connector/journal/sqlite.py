@@ -192,7 +192,6 @@ class SqliteStore(Store):
 
     def commit(self, batch: Batch) -> None:
         now = self._clock()
-        last_seq = self.last_seq
         committing = False
         try:
             db = self._db
@@ -209,7 +208,6 @@ class SqliteStore(Store):
             committing = True
             db.execute("COMMIT")
         except (sqlite3.Error, OSError) as fault:
-            self.last_seq = last_seq
             self._abandon()
             raise StoreError(_text(fault), fatal=_is_fatal(fault, committing)) from fault
         self._mail = False
