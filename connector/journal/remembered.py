@@ -29,6 +29,9 @@ FILTER_BYTES: Final = 1 << 21
 SEAL_STEP: Final = 5_000
 """Ids put into a filter at a time: a few milliseconds."""
 
+RECORD_SECONDS: Final = 60.0
+"""How far the written time of the newest generation lags behind at most: not every transaction writes it."""
+
 KEY_BYTES: Final = 16
 
 _PROBES = Struct(">IIII").unpack
@@ -36,7 +39,7 @@ _MASK: Final = FILTER_BYTES * 8 - 1
 
 SCHEMA: Final = """
 CREATE TABLE generations (
-    number INTEGER PRIMARY KEY, ids INTEGER NOT NULL, last_at REAL NOT NULL, last_seq INTEGER NOT NULL, filter BLOB
+    number INTEGER PRIMARY KEY, last_at REAL NOT NULL, last_seq INTEGER NOT NULL, filter BLOB
 );
 """
 
@@ -55,15 +58,20 @@ class RememberedIds:
         self._unsealed: list[int] = []
         self._ids = 0
         self._sealing: tuple[int, bytearray, bytes] | None = None
+        self._recorded_at = 0.0
         self.last_seq = 0
-        rows = connection.execute("SELECT number, ids, last_seq, filter FROM generations ORDER BY number").fetchall()
-        for number, ids, last_seq, bloom in rows:
-            self._ids = ids
+        rows = connection.execute("SELECT number, last_seq, filter FROM generations ORDER BY number").fetchall()
+        for number, last_seq, bloom in rows:
             self.last_seq = max(self.last_seq, last_seq)
             if bloom is None:
                 self._unsealed.append(number)
             else:
                 self._filters[number] = bloom
+        if self._unsealed:
+            self._ids, last_seq = connection.execute(
+                f"SELECT count(*), coalesce(max(seq), 0) FROM ids_{self._unsealed[-1]}"
+            ).fetchone()
+            self.last_seq = max(self.last_seq, last_seq)
         if not self._unsealed:
             self._begin(max(self._filters, default=0) + 1)
 
@@ -92,10 +100,13 @@ class RememberedIds:
         rows = sorted(seqs.items())
         insert_many(self._db, f"INSERT OR REPLACE INTO ids_{number} VALUES", 2, rows)
         self._ids += len(rows)
-        self._db.execute(
-            "UPDATE generations SET ids = ?, last_at = ?, last_seq = ? WHERE number = ?",
-            (self._ids, now, max(seqs.values()), number),
-        )
+        if now - self._recorded_at >= RECORD_SECONDS:
+            self._recorded_at = now
+            self._db.execute("UPDATE generations SET last_at = ? WHERE number = ?", (now, number))
+
+    def record(self, last_seq: int) -> None:
+        """Remember the highest sequence number in use; it is not to be used again when its event is pruned."""
+        self._db.execute("UPDATE generations SET last_seq = ? WHERE number = ?", (last_seq, self._unsealed[-1]))
 
     def forget(self, seqs: Mapping[bytes, int]) -> None:
         """Forget those of these keys that were noted last with these sequence numbers."""
@@ -107,7 +118,7 @@ class RememberedIds:
     def upkeep(self, before: float) -> bool:
         """Seal a little, and drop what was last noted ``before`` that time; whether there is more to do."""
         for (number,) in self._db.execute(
-            "SELECT number FROM generations WHERE last_at < ? AND filter IS NOT NULL", (before,)
+            "SELECT number FROM generations WHERE last_at < ? AND filter IS NOT NULL", (before - RECORD_SECONDS,)
         ).fetchall():
             self._db.execute(f"DROP TABLE ids_{number}")
             self._db.execute("DELETE FROM generations WHERE number = ?", (number,))
@@ -119,9 +130,10 @@ class RememberedIds:
 
     def _begin(self, number: int) -> None:
         self._db.execute(f"CREATE TABLE ids_{number} (id BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID")
-        self._db.execute("INSERT INTO generations (number, ids, last_at, last_seq) VALUES (?, 0, 0, 0)", (number,))
+        self._db.execute("INSERT INTO generations (number, last_at, last_seq) VALUES (?, 0, 0)", (number,))
         self._unsealed.append(number)
         self._ids = 0
+        self._recorded_at = 0.0
 
     def _seal(self, number: int) -> None:
         if self._sealing is None or self._sealing[0] != number:

@@ -104,6 +104,8 @@ PRUNE_ROWS: Final = 100
 PRUNE_REST_SECONDS: Final = 10.0
 VACUUM_PAGES: Final = 200
 DISK_CHECK_SECONDS: Final = 1.0
+COUNT_SECONDS: Final = 1.0
+MAIL_SECONDS: Final = 0.1
 COMMAND_SECONDS: Final = 3600.0
 
 _READ: Final = (
@@ -150,8 +152,11 @@ class SqliteStore(Store):
         self._pruned_to = 0
         self._next_prune = 0.0
         self._disk_checked = 0.0
+        self._counts: Counter[str] = Counter()
+        self._counted = 0.0
         self._data_version = -1
         self._mail = False
+        self._looked_for_mail = 0.0
         self._unchecked = 0
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._checkpoint: Future[None] | None = None
@@ -184,6 +189,9 @@ class SqliteStore(Store):
     def close(self) -> None:
         self._aside.shutdown(wait=True)
         if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._write_counts()
+                self._counts.clear()
             self._connection.close()
             self._connection = None
         if self._lock is not None:
@@ -203,16 +211,24 @@ class SqliteStore(Store):
                 batch.kept = self._settle(batch.settles, now)
             self._operate(batch, now)
             batch.results = [self._call(function) for function in batch.calls]
-            self._count(batch)
             self._prune(now, PRUNE_ROWS + 2 * len(batch.appends))
+            counting = now - self._counted >= COUNT_SECONDS
+            if counting:
+                self._write_counts()
             committing = True
             db.execute("COMMIT")
         except (sqlite3.Error, OSError) as fault:
             self._abandon()
             raise StoreError(_text(fault), fatal=_is_fatal(fault, committing)) from fault
+        if counting:
+            self._counts.clear()
+            self._counted = now
+        self._count(batch)
         self._mail = False
         self._unchecked += len(batch.appends) + len(batch.settles)
-        self.wants_upkeep = self._unchecked >= CHECKPOINT_EVENTS
+        self.wants_upkeep = self._unchecked >= CHECKPOINT_EVENTS and (
+            self._checkpoint is None or self._checkpoint.done()
+        )
         self._look_at_disk(now)
 
     def has_mail(self) -> bool:
@@ -246,10 +262,12 @@ class SqliteStore(Store):
             db = self._db
             db.execute("BEGIN IMMEDIATE")
             self._still_owner()
+            self._write_counts()
             more = self._prune(now, PRUNE_ROWS)
             more = self._remembered.upkeep(now - self._keep_ids) or more
             committing = True
             db.execute("COMMIT")
+            self._counts.clear()
             self._move_log_to_file()
             return more or self._give_back()
         except (sqlite3.Error, OSError) as fault:
@@ -522,17 +540,19 @@ class SqliteStore(Store):
         self.last_seq = operator.change.last_seq
 
     def _count(self, batch: Batch) -> None:
-        counts: Counter[str] = Counter(
-            outcome.state for (_, outcome), kept in zip(batch.settles, batch.kept, strict=True) if kept
-        )
-        counts["retried"] = counts.pop("waiting", 0)
+        """Count what has happened; the file has the counts of a second ago at the latest."""
+        for (_, outcome), kept in zip(batch.settles, batch.kept, strict=True):
+            if kept:
+                self._counts["retried" if outcome.state == "waiting" else outcome.state] += 1
         if batch.appends:
-            counts["accepted"] = sum(batch.stored)
-            counts["duplicate"] = len(batch.appends) - counts["accepted"]
-        rows = [(name, count) for name, count in counts.items() if count]
-        if rows:
-            add = "ON CONFLICT DO UPDATE SET count = count + excluded.count"
-            insert_many(self._db, "INSERT INTO counters VALUES", 2, rows, add)
+            new = sum(batch.stored)
+            self._counts["accepted"] += new
+            self._counts["duplicate"] += len(batch.appends) - new
+
+    def _write_counts(self) -> None:
+        rows = [(name, count) for name, count in self._counts.items() if count]
+        add = "ON CONFLICT DO UPDATE SET count = count + excluded.count"
+        insert_many(self._db, "INSERT INTO counters VALUES", 2, rows, add)
 
     def _prune(self, now: float, limit: int) -> bool:
         """Take events whose time is over out of the file, looking at ``limit`` of them; whether there are more.
@@ -559,6 +579,8 @@ class SqliteStore(Store):
         return False
 
     def _forget(self, seqs: Sequence[int]) -> None:
+        if seqs:
+            self._remembered.record(self.last_seq)
         for table in ("events", "outcomes", "attempts"):
             execute_in(self._db, f"DELETE FROM {table} WHERE seq IN", seqs)
 

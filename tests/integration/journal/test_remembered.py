@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from connector.journal import remembered
-from connector.journal.remembered import SCHEMA, RememberedIds, key_of
+from connector.journal.remembered import RECORD_SECONDS, SCHEMA, RememberedIds, key_of
 
 SMALL = 50
 
@@ -31,10 +31,10 @@ def _keys(first: int, count: int = SMALL) -> dict[bytes, int]:
 
 
 def _fill(ids: RememberedIds, generations: int, at: float = 0.0) -> dict[bytes, int]:
-    """Note the ids of so many generations, and one more; the time goes up by one with each generation."""
+    """Note the ids of so many generations, and one more; the time goes up by 100 with each generation."""
     for number in range(generations):
-        ids.note(_keys(number * SMALL), at + number)
-    ids.note(_keys(generations * SMALL, 1), at + generations)
+        ids.note(_keys(number * SMALL), at + 100 * number)
+    ids.note(_keys(generations * SMALL, 1), at + 100 * generations)
     return _keys(0, generations * SMALL + 1)
 
 
@@ -115,7 +115,7 @@ def test_generation_is_forgotten_as_a_whole_when_its_last_id_is_too_old(db: sqli
     ids = RememberedIds(db)
     noted = _fill(ids, 3)
     _seal(ids)
-    ids.upkeep(1.5)
+    ids.upkeep(100 + RECORD_SECONDS + 50)
     assert set(ids.find(list(noted))) == set(_keys(2 * SMALL, SMALL + 1))
     assert _tables(db) == {"ids_3", "ids_4"}
     assert RememberedIds(db).last_seq == 3 * SMALL
