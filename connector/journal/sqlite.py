@@ -590,7 +590,8 @@ class SqliteStore(Store):
         ).fetchone()
         if free < VACUUM_PAGES or free * 4 < pages:
             return False
-        self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        # Not ``execute``: it takes a statement without columns for done after its first step, which is one page.
+        self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
         return True
 
 
