@@ -3,7 +3,7 @@
 Ids are random, so a single index of ten million would dirty another page of the disk with every event. Here they go
 into generations of ``GENERATION`` ids. Only the newest one gets new ids. An older one is *sealed*: a
 Bloom filter of it is in memory, and the disk is asked only where the filter says "perhaps" (one id in 400). Ids are
-forgotten by the generation, which is one step however many they are.
+forgotten by the generation, in small steps.
 
 Invariants:
 
@@ -31,6 +31,9 @@ SEAL_STEP: Final = 5_000
 
 RECORD_SECONDS: Final = 60.0
 """How far the written time of the newest generation lags behind at most: not every transaction writes it."""
+
+DROP_STEP: Final = 5_000
+"""Ids taken out at a time before an old generation's table is dropped: a few milliseconds, a full table's are 200."""
 
 KEY_BYTES: Final = 16
 
@@ -116,17 +119,24 @@ class RememberedIds:
                 self._db.execute(f"DELETE FROM ids_{number} WHERE id = ?", (key,))
 
     def upkeep(self, before: float) -> bool:
-        """Seal a little, and drop what was last noted ``before`` that time; whether there is more to do."""
-        for (number,) in self._db.execute(
-            "SELECT number FROM generations WHERE last_at < ? AND filter IS NOT NULL", (before - RECORD_SECONDS,)
-        ).fetchall():
+        """Seal a little, and drop a little of what was last noted ``before`` that time; whether there is more to do."""
+        over = self._db.execute(
+            "SELECT number FROM generations WHERE last_at < ? AND filter IS NOT NULL ORDER BY number LIMIT 1",
+            (before - RECORD_SECONDS,),
+        ).fetchone()
+        if over:
+            self._drop(over[0])
+        if len(self._unsealed) > 1:
+            self._seal(self._unsealed[0])
+            return True
+        return over is not None
+
+    def _drop(self, number: int) -> None:
+        few = f"SELECT id FROM ids_{number} ORDER BY id LIMIT {DROP_STEP}"
+        if self._db.execute(f"DELETE FROM ids_{number} WHERE id IN ({few})").rowcount < DROP_STEP:
             self._db.execute(f"DROP TABLE ids_{number}")
             self._db.execute("DELETE FROM generations WHERE number = ?", (number,))
             del self._filters[number]
-        if len(self._unsealed) < 2:
-            return False
-        self._seal(self._unsealed[0])
-        return True
 
     def _begin(self, number: int) -> None:
         self._db.execute(f"CREATE TABLE ids_{number} (id BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID")

@@ -200,7 +200,6 @@ class SqliteStore(Store):
 
     def commit(self, batch: Batch) -> None:
         now = self._clock()
-        last_seq = self.last_seq
         committing = False
         try:
             db = self._db
@@ -219,7 +218,6 @@ class SqliteStore(Store):
             committing = True
             db.execute("COMMIT")
         except (sqlite3.Error, OSError) as fault:
-            self.last_seq = last_seq
             self._abandon()
             raise StoreError(_text(fault), fatal=_is_fatal(fault, committing)) from fault
         if counting:
@@ -592,7 +590,8 @@ class SqliteStore(Store):
         ).fetchone()
         if free < VACUUM_PAGES or free * 4 < pages:
             return False
-        self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        # Not ``execute``: it takes a statement without columns for done after its first step, which is one page.
+        self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
         return True
 
 

@@ -13,8 +13,8 @@ from tests.journal_support.events import event
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
-    bench = Bench(request.param, tmp_path)
+async def bench(request: pytest.FixtureRequest, memory_disk: Path) -> AsyncIterator[Bench]:
+    bench = Bench(request.param, memory_disk)
     assert await bench.open() == 0
     yield bench
     await bench.journal.close()

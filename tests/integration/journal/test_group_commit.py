@@ -142,6 +142,38 @@ async def test_fault_of_the_journals_own_code_does_not_leave_requests_hanging(
         await setup.journal.append(event())
 
 
+async def test_nothing_is_written_once_it_is_not_known_what_was_kept(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = event()
+    await setup.journal.append(first)
+    monkeypatch.setattr(sqlite, "_is_fatal", lambda *_: True)
+    with Locked(setup.path):
+        with pytest.raises(Unavailable):
+            await setup.journal.append(event())
+        assert "locked" in await setup.journal.lost()
+    setup.journal.settle(first, DONE)
+    await setup.journal.close()
+    again = setup.reopened()
+    await again.journal.open(again.heard)
+    assert again.journal.size == 1
+    await again.journal.close()
+
+
+async def test_refused_events_leave_no_trace_when_the_journal_recovers(setup: Setup) -> None:
+    await setup.journal.append(event("first"))
+    with Locked(setup.path):
+        refused = [setup.journal.append(event()) for _ in range(5)]
+        assert all(isinstance(each, Unavailable) for each in await asyncio.gather(*refused, return_exceptions=True))
+    async with asyncio.timeout(TIMEOUT):
+        while setup.journal.fault:  # noqa: ASYNC110 - nobody is told of it but who asks
+            await asyncio.sleep(0.001)
+    second = event("second")
+    await setup.journal.append(second)
+    assert (second.seq, setup.journal.size) == (2, 2)
+    assert setup.heard.log == [("stored", 1), ("stored", 2)]
+
+
 async def test_fault_of_the_listener_does_not_leave_requests_hanging(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:

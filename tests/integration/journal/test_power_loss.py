@@ -2,8 +2,10 @@
 
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,17 @@ def test_journal_stopped_at_any_write_or_sync_opens_and_holds_every_promise(memo
             found = _open_ids(folder / files / "journal.db")
             assert kept - asked <= found, (folder.name, files)
             assert not settled & found, (folder.name, files)
+            assert _events_without_a_state(folder / files / "journal.db") == 0, (folder.name, files)
+
+
+def _events_without_a_state(path: Path) -> int:
+    """How many events are neither open nor ended, or both."""
+    with closing(sqlite3.connect(path)) as db:
+        (count,) = db.execute(
+            "SELECT count(*) FROM events e LEFT JOIN open o ON o.seq = e.seq LEFT JOIN outcomes x ON x.seq = e.seq"
+            " WHERE (o.seq IS NULL) = (x.seq IS NULL)"
+        ).fetchone()
+    return int(count)
 
 
 async def _burst_until_power_cut(disk: FaultyDisk, extra: dict[str, str], seconds: float) -> set[str]:

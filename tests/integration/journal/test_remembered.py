@@ -17,6 +17,7 @@ SMALL = 50
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remembered, "GENERATION", SMALL)
     monkeypatch.setattr(remembered, "SEAL_STEP", 10)
+    monkeypatch.setattr(remembered, "DROP_STEP", 10)
 
 
 @pytest.fixture
@@ -115,10 +116,25 @@ def test_generation_is_forgotten_as_a_whole_when_its_last_id_is_too_old(db: sqli
     ids = RememberedIds(db)
     noted = _fill(ids, 3)
     _seal(ids)
-    ids.upkeep(100 + RECORD_SECONDS + 50)
+    steps = 1
+    while ids.upkeep(100 + RECORD_SECONDS + 50):
+        steps += 1
+    assert steps > 2 * SMALL // 10
     assert set(ids.find(list(noted))) == set(_keys(2 * SMALL, SMALL + 1))
     assert _tables(db) == {"ids_3", "ids_4"}
     assert RememberedIds(db).last_seq == 3 * SMALL
+
+
+def test_reopening_in_the_middle_of_forgetting_goes_on_with_it(db: sqlite3.Connection) -> None:
+    ids = RememberedIds(db)
+    noted = _fill(ids, 2)
+    _seal(ids)
+    ids.upkeep(RECORD_SECONDS + 50)
+    ids = RememberedIds(db)
+    while ids.upkeep(RECORD_SECONDS + 50):
+        pass
+    assert set(ids.find(list(noted))) == set(_keys(SMALL, SMALL + 1))
+    assert _tables(db) == {"ids_2", "ids_3"}
 
 
 def test_newest_generation_is_never_forgotten(db: sqlite3.Connection) -> None:
