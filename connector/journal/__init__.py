@@ -90,7 +90,7 @@ class Journal(ABC):
     async def append(self, event: Event) -> bool:
         """Keep ``event`` and set its ``seq``: True; False when its id is a duplicate. Raises NoRoom, Unavailable."""
 
-    async def flush(self) -> None:
+    async def flush(self) -> None:  # noqa: B027 - an engine without delay has nothing to do
         """Return when everything appended and settled before is kept and the listener knows; or cannot be kept."""
 
     @abstractmethod

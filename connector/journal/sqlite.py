@@ -484,7 +484,8 @@ class SqliteStore(Store):
                 continue
             row = (event.seq, event.attempt, now, outcome.ms, outcome.reason)
             if outcome.state in FINAL:
-                ended.append((event.seq, outcome.state, now, event.attempt, outcome.ms, outcome.reason))
+                attempts = event.attempt - (outcome.state == "superseded")  # which is without an attempt
+                ended.append((event.seq, outcome.state, now, attempts, outcome.ms, outcome.reason))
             else:
                 failed.append(row)
                 state = WAITING if outcome.state == "waiting" else HELD
