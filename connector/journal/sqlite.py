@@ -529,6 +529,8 @@ class SqliteStore(Store):
         if batch.appends:
             counts["accepted"] = sum(batch.stored)
             counts["duplicate"] = len(batch.appends) - counts["accepted"]
+        if batch.change is not None:
+            counts.update(batch.change.counts)
         rows = [(name, count) for name, count in counts.items() if count]
         if rows:
             add = "ON CONFLICT DO UPDATE SET count = count + excluded.count"
