@@ -15,14 +15,13 @@ from typing import Any, Final, TypeVar
 
 import click
 import msgspec
-import orjson
 from rich.console import Console
 from rich.table import Table
 
 from connector import log
 from connector.app import make_store
 from connector.errors import StartError
-from connector.event import parse_time
+from connector.event import document_of, parse_time
 from connector.journal import history, mailbox
 from connector.journal.history import Filter, History
 from connector.journal.operate import Answer, Command, Verb
@@ -88,7 +87,7 @@ def list_events(limit: int, as_json: bool, **wanted: Any) -> None:
     table = _table("event id", "type", "subscriber", "state", "accepted", "attempts", "next try", "reason")
     for each in found:
         row = (each.event_id, each.event_type, each.lane, each.state, _when(each.accepted_at), str(each.attempts))
-        table.add_row(*row, _when(each.due), each.reason)
+        table.add_row(*row, _when(each.due), _plain(each.reason))
     _console().print(table if found else "no such events")
 
 
@@ -103,7 +102,7 @@ def show_event(event_id: str, unmask: bool, as_json: bool) -> None:
         if not series:
             raise click.ClickException(f"{event_id} is not known, or is no longer kept")
         attempts = {each.seq: past.attempts(each.seq) for each in series}
-        body = orjson.loads(past.body(series[0].seq))
+        body = document_of(past.body(series[0].seq))
     document = body if unmask else redact(body)
     if as_json:
         found = [msgspec.to_builtins(each) | {"failed_attempts": attempts[each.seq]} for each in series]
@@ -113,10 +112,13 @@ def show_event(event_id: str, unmask: bool, as_json: bool) -> None:
     for each in series:
         facts = Table.grid(padding=(0, 2))
         for name, value in msgspec.to_builtins(each).items():
-            facts.add_row(name, _when(value) if name in {"accepted_at", "ended_at", "due"} else str(value or "-"))
+            is_time = name in {"accepted_at", "ended_at", "due"}
+            facts.add_row(name, _when(value) if is_time else _plain(str("-" if value in (None, "") else value)))
         console.print(facts)
         for failed in attempts[each.seq]:
-            console.print(f"  attempt {failed.attempt}  {_when(failed.ended_at)}  {failed.ms} ms  {failed.reason}")
+            console.print(
+                f"  attempt {failed.attempt}  {_when(failed.ended_at)}  {failed.ms} ms  {_plain(failed.reason)}"
+            )
         console.print()
     console.print_json(data=document)
 
@@ -173,7 +175,7 @@ def lanes(context: click.Context, limit: int, as_json: bool) -> None:
     table = _table("subscriber", "blocked by", "type", "state", "since", "next try", "attempts", "behind", "reason")
     for each in found:
         row = (each.lane, each.event_id, each.event_type, each.state, _when(each.since), _when(each.due))
-        table.add_row(*row, str(each.attempts), str(each.behind), each.reason)
+        table.add_row(*row, str(each.attempts), str(each.behind), _plain(each.reason))
     _console().print(table if found else "no subscriber is blocked")
 
 
@@ -232,7 +234,7 @@ def _choose(event_ids: Sequence[str], wanted: dict[str, Any], limit: int) -> lis
     if event_ids:
         return list(event_ids)
     with _history() as past:
-        found = past.find(Filter(**given), limit)
+        found = past.find(Filter(**given, latest=True), limit)
     return list(dict.fromkeys(each.event_id for each in reversed(found)))
 
 
@@ -285,7 +287,13 @@ def _table(*columns: str) -> Table:
 
 
 def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 200, soft_wrap=False)
+    width = None if sys.stdout.isatty() else 200
+    return Console(width=width, soft_wrap=False, markup=False, emoji=False, highlight=False)
+
+
+def _plain(text: str) -> str:
+    """A text of somebody else's on one line, and without control of the terminal."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def _when(moment: float | None) -> str:

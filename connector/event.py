@@ -320,10 +320,15 @@ class Event:
 
     def document(self) -> dict[str, Any]:
         """The parsed body with the fields nobody modelled."""
-        try:
-            return cast("dict[str, Any]", orjson.loads(self.raw))
-        except orjson.JSONDecodeError:  # legal JSON that orjson refuses: a number too large for a double
-            return cast("dict[str, Any]", json.loads(self.raw, parse_int=float))
+        return document_of(self.raw)
+
+
+def document_of(raw: bytes) -> dict[str, Any]:
+    """An accepted body, parsed."""
+    try:
+        return cast("dict[str, Any]", orjson.loads(raw))
+    except orjson.JSONDecodeError:  # legal JSON that orjson refuses: a number too large for a double
+        return cast("dict[str, Any]", json.loads(raw, parse_int=float))
 
 
 def parse_time(text: object) -> datetime | None:

@@ -16,7 +16,8 @@ Invariants:
 
 1. A lane's loaded events are its first open ones, without a gap, up to the watermark if ``more`` is false.
 2. At most one event of a lane is queued or running: the head.
-3. ``loaded`` never exceeds ``queue_size`` by more than a lane's look-ahead for each lane that is being read.
+3. ``loaded`` never exceeds ``queue_size`` by more than a lane's look-ahead for each lane that is being read, and a
+   lane whose head has become due is read only when there is room.
 4. Each seq passes the watermark once, so the cost of feeding does not grow with the number of lanes that wait.
 5. A parked lane costs its key in memory and nothing else.
 
@@ -53,12 +54,13 @@ READ_LANES: Final = 64
 class Lane:
     """A subscriber with open events in memory, or about to be read into it."""
 
-    __slots__ = ("events", "key", "last", "more", "newest", "running")
+    __slots__ = ("changed", "events", "key", "last", "more", "newest", "running")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.events: deque[Event] = deque()
         self.running = False
+        self.changed = False
         self.more = False
         self.last = 0
         self.newest: dict[str, Snapshot] = {}
@@ -99,6 +101,7 @@ class Lanes:
         self._going = asyncio.Event()
         self._going.set()
         self._next_due: float | None = None
+        self._overdue = False
         self._timer: asyncio.TimerHandle | None = None
         self._feeder: asyncio.Task[None] | None = None
 
@@ -165,12 +168,19 @@ class Lanes:
         """Give a taken event back as if it had not been taken: its lane is next again, its attempt not spent."""
         lane = self._lanes[event.lane]
         lane.running = False
+        if lane.changed:
+            lane.changed = False
+            self._drop(lane)
         self._ready.put_nowait(lane)
 
     def rest(self, event: Event) -> None:
         """Give a taken event back that waits for its retry, or for an operator, in the journal."""
         lane = self._lanes[event.lane]
+        if lane.changed:  # by an operator, so that the event in hand may wait no more
+            self.put_back(event)
+            return
         self._park(lane, None if event.due == inf else event.due)
+        self._look_on()
 
     async def join(self) -> None:
         """Return when no event is left that could be run now."""
@@ -183,7 +193,7 @@ class Lanes:
         was_last, self._last = self._last, max(self._last, event.seq)
         if event.seq <= self._watermark:
             return  # the feeder met it on disk first
-        if self._watermark == was_last and self._loaded < self._queue_size:
+        if self._watermark == was_last and self._loaded < self._queue_size and not self._overdue:
             self._watermark = event.seq
             self._admit(event)
         elif self._loaded < self._queue_size:
@@ -193,17 +203,14 @@ class Lanes:
         """The attempt has ended: the next event of the lane may run, or the lane parks behind its head."""
         self._kept(event, outcome)
         lane = self._lanes[event.lane]
-        lane.running = False
+        lane.running = lane.changed = False
         lane.events.popleft()
         self._loaded -= 1
         if kept and not outcome.final:
             self._park(lane, outcome.due)
         else:
             self._go_on(lane)
-        if self._watermark < self._last and self._loaded <= self._queue_size // 2:
-            self._wanted.set()
-        elif not self._lanes:
-            self._empty.set()
+        self._look_on()
 
     def changed(self, last_seq: int, lanes: Iterable[str], holds: Mapping[str, bool]) -> None:
         """An operator has changed the journal: there are events up to ``last_seq``, and these lanes are different."""
@@ -211,16 +218,29 @@ class Lanes:
         for key in lanes:
             lane = self._lanes.get(key)
             if lane is not None:
-                keep = 1 if lane.running else 0
-                while len(lane.events) > keep:
-                    lane.events.pop()
-                    self._loaded -= 1
-                lane.more = True
+                lane.changed = lane.running
+                self._drop(lane)
             elif key in self._parked:
                 self._unpark(key)
         for reason, held in holds.items():
             (self.hold if held else self.release)(reason)
         self._wanted.set()
+
+    def _drop(self, lane: Lane) -> None:
+        """Forget what was loaded of a lane, but a running head; the rest is read again."""
+        keep = 1 if lane.running else 0
+        while len(lane.events) > keep:
+            lane.events.pop()
+            self._loaded -= 1
+        lane.newest.clear()
+        lane.more = True
+
+    def _look_on(self) -> None:
+        """There is more room in memory: read on where that is wanted."""
+        if (self._watermark < self._last or self._overdue) and self._loaded <= self._queue_size // 2:
+            self._wanted.set()
+        elif not self._lanes:
+            self._empty.set()
 
     def _admit(self, event: Event) -> None:
         key = event.lane
@@ -296,15 +316,21 @@ class Lanes:
                 self._empty.set()
 
     async def _read_due(self) -> None:
+        due, self._next_due = self._next_due, None
+        self._overdue = False
         if not self._parked:
             self._next_due = None  # whoever was due was claimed along with others
             return
-        due, self._next_due = self._next_due, None
         if due is not None and due > self._clock():
             self._wake_at(due)
             return
+        room = self._queue_size - self._loaded
+        if room <= 0:
+            self._next_due, self._overdue = due or 0.0, True
+            return
         try:
-            lanes, next_due = await self._journal.claim_due(self._clock(), READ_EVENTS)
+            # half of the room, so that neither those that are due nor those that are ahead starve the others
+            lanes, next_due = await self._journal.claim_due(self._clock(), max(1, room // (2 * LOOK_AHEAD)))
         except Unavailable:
             self._next_due = due
             raise

@@ -7,15 +7,17 @@ MASK: Final = "***"
 
 PERSONAL: Final = frozenset(
     {
-        "firstname", "lastname", "midinit", "salutation", "companyname", "email", "bcc", "phone1", "phone2", "faxnum",
-        "cont1", "cont2", "zip", "city", "state", "address", "birth_date", "taxpayer_id",
+        "firstname", "lastname", "fullname", "midinit", "salutation", "companyname", "email", "bcc",
+        "phone", "phone1", "phone2", "mobile", "fax", "faxnum", "cont1", "cont2",
+        "zip", "zipcode", "postalcode", "city", "state", "street", "address", "birthdate", "taxpayerid",
         *(f"baddr{number}" for number in range(1, 6)),
-        "login", "password", "h323_password", "msisdn",
+        "login", "password", "h323password", "msisdn",
     }
 )  # fmt: skip
-"""Names of fields that are about a person, wherever they stand in the body."""
+"""Names of fields that are about a person, wherever they stand in the body; small letters, no separators."""
 
 _NUMBER = re.compile(r"\d(?=\d{3})")
+_SEPARATORS = str.maketrans("", "", "_-. ")
 
 
 def redact(value: Any) -> Any:
@@ -28,10 +30,17 @@ def redact(value: Any) -> Any:
 
 
 def _field(name: str, value: Any) -> Any:
-    if isinstance(value, (dict, list)):
-        return redact(value)
+    plain = name.casefold().translate(_SEPARATORS)
     if value is None or value == "":
         return value
-    if name == "msisdn" or (name == "id" and isinstance(value, str) and "@" in value):
-        return _NUMBER.sub("*", str(value))
-    return MASK if name in PERSONAL else value
+    if plain == "id" and isinstance(value, str):
+        return _account_id(value)
+    if plain not in PERSONAL:
+        return redact(value)
+    return _NUMBER.sub("*", str(value)) if plain == "msisdn" and not isinstance(value, (dict, list)) else MASK
+
+
+def _account_id(value: str) -> str:
+    """An account's id: a number, or an address whose first part may be a name."""
+    who, at, where = value.partition("@")
+    return f"{_NUMBER.sub('*', who) if who.isdecimal() else MASK}{at}{where}"

@@ -115,7 +115,10 @@ async def serve(settings: Settings) -> int:
         await runner.cleanup()
         log.writer.detach()
     _log.info("Stopped", action="server.stopped")
-    return 0 if stop.done() else EXIT_LOST
+    code = 0 if stop.done() else EXIT_LOST
+    if connector.workers.stuck:
+        os._exit(code)
+    return code
 
 
 def http_runner(connector: Connector) -> web.AppRunner:

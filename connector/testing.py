@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 from connector.event import Event, Schema, field
-from connector.handlers import handler_of
+from connector.handlers import ANY, handler_of
 from connector.outcome import Outcome, decide, done
 from connector.retry import RetryPolicy
 
@@ -93,9 +93,11 @@ async def run(function: Callable[[Event], Any], event: Event, *, policy: RetryPo
     """What becomes of ``event`` when the handler ``function`` is called with it once, as the connector would.
 
     The jitter of a retry's ``due`` is left out, so that a test can expect it. Raises ValueError for a function without
-    ``@on``, or one whose ``require=`` the event does not meet.
+    ``@on``, one that does not take this type of event, or one whose ``require=`` the event does not meet.
     """
     handler = handler_of(function)
+    if event.event_type not in handler.types and ANY not in handler.types:
+        raise ValueError(f"{handler.name} takes {', '.join(handler.types)} and not {event.event_type}")
     missing = [path for path in handler.require if field(path)(event.body) in (None, "")]
     if missing:
         raise ValueError(f"the event would be refused: {', '.join(missing)} missing")

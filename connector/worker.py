@@ -36,6 +36,10 @@ WATCH_INTERVAL: Final = 0.05
 """Seconds between looks for handlers that run too long; a handler is cut off that much late at most."""
 
 
+CUT_OFF_AGAIN: Final = 10.0
+"""Seconds after which a handler that went on although it was cut off is cut off again."""
+
+
 class Workers:
     """``count`` tasks that drain the lanes.
 
@@ -73,6 +77,8 @@ class Workers:
         self._workers = [_Worker() for _ in range(count)]
         self._watch: asyncio.Task[None] | None = None
         self._stopping = False
+        self.stuck = False
+        """Whether a handler went on after the drain: the event loop would wait for it for ever."""
 
     def start(self) -> None:
         """Begin to take events."""
@@ -114,7 +120,8 @@ class Workers:
         for task in late:
             task.cancel()
         if late:
-            await asyncio.wait(late, timeout=1.0)  # a handler that will not be cancelled does not hold up the stop
+            _, stuck = await asyncio.wait(late, timeout=1.0)  # a handler that will not end does not hold up the stop
+            self.stuck = bool(stuck)
         return len(late)
 
     async def _work(self, worker: "_Worker") -> None:
@@ -165,18 +172,19 @@ class Workers:
             note = await handler.call(event)
         except Postponed:
             raise
-        except Exception as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
+        except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
             fault = raised
         except asyncio.CancelledError as raised:
             if worker.cut_off:
-                asyncio.current_task().uncancel()  # type: ignore[union-attr]
                 fault = TimeoutError(f"cut off after {timeout:g} s")
-            elif asyncio.current_task().cancelling():  # type: ignore[union-attr]
+            elif worker.task.cancelling():  # type: ignore[union-attr]
                 raise
             else:
                 fault = raised  # something that the handler waited for was cancelled, not the worker
         finally:
-            worker.event, worker.cut_off = None, False
+            worker.event = None
+            if worker.cut_off:  # whatever the handler made of it
+                worker.forget_cut_off()
         ms = round((time.monotonic() - started) * 1000)
         if fault is None:
             return done(note, ms, handler.name, applied)
@@ -199,9 +207,12 @@ class Workers:
             await asyncio.sleep(WATCH_INTERVAL)
             now = time.monotonic()
             for worker in self._workers:
-                if worker.event is not None and now >= worker.deadline and not worker.cut_off:
-                    worker.cut_off = True
-                    worker.task.cancel()  # type: ignore[union-attr]
+                if worker.event is not None and now >= worker.deadline:
+                    if worker.cut_off:
+                        log.event_line(
+                            "handler.stuck", "Handler goes on although it was cut off", worker.event, "error"
+                        )
+                    worker.cut_off_again_at(now + CUT_OFF_AGAIN)
 
     def _say(self, event: Event, outcome: Outcome) -> None:
         action, level, message = _LINES[outcome.state]
@@ -215,7 +226,7 @@ class Workers:
 
 
 class _Worker:
-    """A worker task and what it is at."""
+    """A worker task, what it is at, and how often that was cut off."""
 
     __slots__ = ("cut_off", "deadline", "event", "task")
 
@@ -223,4 +234,16 @@ class _Worker:
         self.task: asyncio.Task[None] | None = None
         self.event: Event | None = None
         self.deadline = 0.0
-        self.cut_off = False
+        self.cut_off = 0
+
+    def cut_off_again_at(self, deadline: float) -> None:
+        """Cancel what is run, and once more at ``deadline`` (``time.monotonic``) if it has not ended by then."""
+        self.cut_off += 1
+        self.deadline = deadline
+        self.task.cancel()  # type: ignore[union-attr]
+
+    def forget_cut_off(self) -> None:
+        """The task goes on, as one that nobody wants to cancel."""
+        for _ in range(self.cut_off):
+            self.task.uncancel()  # type: ignore[union-attr]
+        self.cut_off = 0

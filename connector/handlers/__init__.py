@@ -5,11 +5,10 @@ the log line and the note in the history); ``Ignored``, ``Retry`` and ``DeadLett
 exception means: try again later.
 """
 
-import asyncio
 import importlib
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +17,7 @@ from typing import Any, Final, TypeVar
 from connector import event as events
 from connector.errors import StartError
 from connector.event import Event
+from connector.handlers.thread import in_thread
 
 Function = TypeVar("Function", bound=Callable[[Event], Any])
 
@@ -39,6 +39,7 @@ class Handler:
 
     name: str
     call: Callable[[Event], Awaitable[Any]]
+    function: Callable[[Event], Any]
     types: tuple[str, ...]
     require: tuple[str, ...] = ()
     latest_only: bool = False
@@ -59,17 +60,25 @@ def on(
     are reported together when the connector starts.
     """
 
+    if any(callable(name) for name in types):
+        raise TypeError('put @on with the names of event types before a function: @on("SIM/Updated")')
+
     def declare(function: Function) -> Function:
+        if not inspect.isfunction(function):
+            raise TypeError(f"@on has to stand before a function, not before {function!r}")
+        if _MARK in vars(function):
+            raise TypeError(f"@on stands twice before {function.__qualname__}: name all its event types in one")
         handler = Handler(
             name=f"{function.__module__}.{function.__qualname__}",
-            call=function if inspect.iscoroutinefunction(function) else _in_thread(function),
+            call=function if inspect.iscoroutinefunction(function) else in_thread(function),
+            function=function,
             types=types,
-            require=(require,) if isinstance(require, str) else tuple(require),
+            require=(require,) if isinstance(require, str) else tuple(str(path) for path in require),
             latest_only=latest_only,
             timeout=timeout,
             max_attempts=max_attempts,
         )
-        setattr(function, _MARK, (handler, function))
+        setattr(function, _MARK, handler)
         return function
 
     return declare
@@ -77,10 +86,9 @@ def on(
 
 def handler_of(function: Callable[..., Any]) -> Handler:
     """The handler that a function was declared to be. Raises ValueError where it was not."""
-    declared = getattr(function, _MARK, None)
-    if declared is None:
+    handler: Handler | None = getattr(function, _MARK, None)
+    if handler is None:
         raise ValueError(f"{function!r} is no handler: put @on(...) before it")
-    handler: Handler = declared[0]
     return handler
 
 
@@ -99,7 +107,9 @@ class Handlers:
     @property
     def require(self) -> dict[str, tuple[str, ...]]:
         """The fields that events must have, by event type; ``*`` for types that no handler names."""
-        return {name: handler.require for name, handler in self._by_type.items() if handler.require}
+        if not any(handler.require for handler in self.all):
+            return {}
+        return {name: handler.require for name, handler in self._by_type.items()}
 
     def latest(self, event_type: str) -> str | None:
         """The name of the handler of this type if it is ``latest_only``."""
@@ -120,7 +130,7 @@ def load(modules: Sequence[str]) -> Handlers:
     for name in modules or [DEFAULT]:
         try:
             declared = _declared(importlib.import_module(name))
-        except Exception as fault:  # noqa: BLE001 - a module of somebody else's may raise anything
+        except (Exception, SystemExit) as fault:  # noqa: BLE001 - a module of somebody else's may raise anything
             faults.append(f"HANDLERS: {name} cannot be imported: {type(fault).__name__}: {fault}")
             continue
         if not declared:
@@ -128,29 +138,27 @@ def load(modules: Sequence[str]) -> Handlers:
         found.extend(handler for handler, _ in declared if handler not in found)
         for handler, function in declared:
             faults.extend(f"HANDLERS: {handler.name}: {mistake}" for mistake in _mistakes(handler, function))
-    taken: dict[str, str] = {}
-    for handler in found:
-        for event_type in handler.types:
-            if event_type in taken:
-                faults.append(f"HANDLERS: {event_type} is taken twice: by {taken[event_type]} and by {handler.name}")
-            taken[event_type] = handler.name
+    faults.extend(_taken_twice(found))
     if faults:
-        raise StartError("\n".join(faults))
+        raise StartError("\n".join(dict.fromkeys(faults)))
     return Handlers(found)
 
 
-def _in_thread(function: Callable[[Event], Any]) -> Callable[[Event], Awaitable[Any]]:
-    async def call(event: Event) -> Any:
-        return await asyncio.to_thread(function, event)
-
-    return call
+def _taken_twice(handlers: Sequence[Handler]) -> Iterator[str]:
+    taken: dict[str, str] = {}
+    for handler in handlers:
+        for event_type in filter(lambda name: isinstance(name, str), handler.types):
+            if event_type in taken:
+                yield f"HANDLERS: {event_type} is taken twice: by {taken[event_type]} and by {handler.name}"
+            taken[event_type] = handler.name
 
 
 def _declared(module: ModuleType) -> list[tuple[Handler, Callable[..., Any]]]:
+    """The handlers in a module, each with what stands there under its name."""
     return [
-        vars(value)[_MARK]
+        (vars(value)[_MARK], value)
         for value in vars(module).values()
-        if inspect.isroutine(value) and _MARK in getattr(value, "__dict__", {})
+        if inspect.isfunction(value) and _MARK in vars(value)
     ]
 
 
@@ -158,17 +166,25 @@ def _mistakes(handler: Handler, function: Callable[..., Any]) -> list[str]:
     mistakes = []
     if not handler.types or not all(isinstance(name, str) and name for name in handler.types):
         mistakes.append('@on needs the names of event types, such as @on("SIM/Updated"), or "*"')
+    if function is not handler.function:
+        mistakes.append("another decorator stands before @on and would be left out; @on has to be the first")
     try:
-        inspect.signature(function).bind(object())
+        inspect.signature(handler.function).bind(object())
     except TypeError:
         mistakes.append("it cannot be called with one event")
+    if inspect.isgeneratorfunction(handler.function) or inspect.isasyncgenfunction(handler.function):
+        mistakes.append("it has a yield in it, so that a call would do nothing")
     for path in handler.require:
         try:
             events.field(path)
         except ValueError as fault:
             mistakes.append(f"require: {fault}")
-    if handler.timeout is not None and handler.timeout <= 0:
-        mistakes.append("timeout must be above 0 seconds")
-    if handler.max_attempts is not None and handler.max_attempts < 1:
-        mistakes.append("max_attempts must be at least 1")
+    if handler.timeout is not None and not (_is_number(handler.timeout, int, float) and handler.timeout > 0):
+        mistakes.append("timeout must be a number of seconds above 0")
+    if handler.max_attempts is not None and not (_is_number(handler.max_attempts, int) and handler.max_attempts >= 1):
+        mistakes.append("max_attempts must be a whole number of at least 1")
     return mistakes
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)

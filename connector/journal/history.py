@@ -29,7 +29,8 @@ _SELECT: Final = (
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which events: all given conditions hold. Times are seconds since the epoch, of acceptance.
 
-    ``lane`` may leave out what kind of id it is: ``1001`` for ``i_account:1001``.
+    ``lane`` may leave out what kind of id it is: ``1001`` for ``i_account:1001``. ``latest``: only the latest series of
+    attempts at each event.
     """
 
     state: str | None = None
@@ -38,6 +39,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     since: float | None = None
     until: float | None = None
     text: str | None = None
+    latest: bool = False
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -106,7 +108,8 @@ class History:
             f"instr(lower({_REASON}), lower(?)) > 0": wanted.text,
         }
         given = {condition: value for condition, value in conditions.items() if value is not None}
-        where = f" WHERE {' AND '.join(given)}" if given else ""
+        clauses = [*given, *(["e.seq NOT IN (SELECT earlier FROM events WHERE earlier > 0)"] if wanted.latest else [])]
+        where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
         rows = self._db.execute(f"{_SELECT}{where} ORDER BY e.seq DESC LIMIT ?", [*given.values(), limit])
         return [Series(*row) for row in rows.fetchall()]
 

@@ -6,6 +6,7 @@ its own in the order, and ``events.earlier`` points to the one before.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
@@ -35,12 +36,13 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct):
-    """What the lanes have to know of."""
+    """What the lanes have to know of, and what is to be counted."""
 
     last_seq: int
     lanes: set[str] = msgspec.field(default_factory=set)
     holds: dict[str, bool] = msgspec.field(default_factory=dict)
     open_events: int = 0
+    counts: Counter[str] = msgspec.field(default_factory=Counter)
 
 
 class Operator:
@@ -88,6 +90,7 @@ class Operator:
         )
         self._ids.note({key_of(event_id): self.change.last_seq}, self._now)
         self.change.open_events += 1
+        self.change.counts["replayed"] += 1
         return "replayed"
 
     def _discard(self, event_id: str) -> str:
@@ -137,6 +140,7 @@ class Operator:
         return "paused" if paused else "resumed"
 
     def _end(self, seq: int, state: str, attempt: int, reason: str) -> None:
+        self.change.counts[state] += 1
         self._db.execute(
             "INSERT INTO outcomes VALUES (?, ?, ?, ?, 0, ?)", (seq, state, self._now, max(attempt, 0), reason)
         )

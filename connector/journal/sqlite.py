@@ -503,7 +503,8 @@ class SqliteStore(Store):
                 continue
             row = (event.seq, event.attempt, now, outcome.ms, outcome.reason)
             if outcome.state in FINAL:
-                ended.append((event.seq, outcome.state, now, event.attempt, outcome.ms, outcome.reason))
+                attempts = event.attempt - (outcome.state == "superseded")  # which is without an attempt
+                ended.append((event.seq, outcome.state, now, attempts, outcome.ms, outcome.reason))
             else:
                 failed.append(row)
                 state = WAITING if outcome.state == "waiting" else HELD
@@ -548,6 +549,8 @@ class SqliteStore(Store):
             new = sum(batch.stored)
             self._counts["accepted"] += new
             self._counts["duplicate"] += len(batch.appends) - new
+        if batch.change is not None:
+            self._counts.update(batch.change.counts)
 
     def _write_counts(self) -> None:
         rows = [(name, count) for name, count in self._counts.items() if count]

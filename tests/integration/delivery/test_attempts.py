@@ -1,0 +1,305 @@
+"""Attempts: what a handler is given, how it may end, and what becomes of its event."""
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector import DeadLetter, Event, Ignored, Retry, on, worker
+from connector.retry import RetryPolicy
+from tests.conftest import Lines
+from tests.delivering import delivering, ids
+
+SLOW = RetryPolicy(base=10.0, longest=600.0, max_attempts=3, max_age=1000.0)
+
+
+async def test_attempts_are_numbered_and_stand_in_the_history_with_their_errors(tmp_path: Path) -> None:
+    seen = []
+
+    @on("SIM/Updated")
+    async def third_time_lucky(event: Event) -> str:
+        seen.append(event.attempt)
+        if event.attempt < 3:
+            raise ValueError(f"not at attempt {event.attempt}")
+        return "written at last"
+
+    async with delivering(tmp_path, third_time_lucky) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="done")
+        (series,) = delivery.find()
+    assert seen == [1, 2, 3]
+    assert (series.attempts, series.reason) == (3, "written at last")
+
+
+async def test_event_is_dead_when_its_attempts_run_out_and_the_next_goes_on(tmp_path: Path) -> None:
+    @on("SIM/Updated", max_attempts=2)
+    async def fails(event: Event) -> None:
+        if event.event_id == "one":
+            raise ValueError("bad")
+
+    async with delivering(tmp_path, fails) as delivery:
+        await delivery.accept("one")
+        await delivery.accept("two")
+        await delivery.become(one="dead", two="done")
+        assert delivery.find()[0].reason == "gave up after 2 attempts: ValueError: bad"
+
+
+async def test_event_is_dead_when_it_is_too_old_at_its_next_failure(tmp_path: Path) -> None:
+    @on("SIM/Updated")
+    async def fails(_: Event) -> None:
+        raise Retry("busy")
+
+    async with delivering(tmp_path, fails, policy=SLOW) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="waiting")
+        await delivery.later(1001.0)
+        await delivery.become(one="dead")
+        assert "at an age of" in delivery.find()[0].reason
+
+
+@pytest.mark.parametrize(("asked", "wait"), [(-5.0, 0.0), (30.0, 30.0), (1e9, 600.0), (float("inf"), 600.0)])
+async def test_wait_that_a_handler_asks_for_is_kept_within_bounds(tmp_path: Path, asked: float, wait: float) -> None:
+    @on("SIM/Updated")
+    async def later(event: Event) -> None:
+        if event.attempt == 1:
+            raise Retry("later", after=asked)
+        await asyncio.Event().wait()
+
+    async with delivering(tmp_path, later, policy=SLOW) as delivery:
+        await delivery.accept("one")
+        if wait == 0:
+            await delivery.until(lambda: delivery.workers.running == 1 and delivery.find()[0].attempts == 1)
+            return
+        await delivery.become(one="waiting")
+        assert delivery.find()[0].due == delivery.clock.now + wait
+
+
+async def test_event_that_no_handler_takes_ends_as_ignored_with_its_type(tmp_path: Path) -> None:
+    @on("SIM/Updated")
+    async def other(_: Event) -> None: ...
+
+    async with delivering(tmp_path, other) as delivery:
+        await delivery.accept("one", event_type="Unheard/Of")
+        await delivery.become(one="ignored")
+        assert delivery.find()[0].reason == "no handler takes Unheard/Of"
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "reason"),
+    [
+        (Ignored("not ours"), "ignored", "not ours"),
+        (DeadLetter("never"), "dead", "never"),
+        (Retry("busy"), "waiting", "busy"),
+        (KeyError("imsi"), "waiting", "KeyError: 'imsi'"),
+        (SystemExit(1), "waiting", "SystemExit: 1"),
+        (asyncio.CancelledError(), "waiting", "CancelledError"),
+        (ExceptionGroup("both", [OSError()]), "waiting", "ExceptionGroup: both (1 sub-exception)"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+@pytest.mark.parametrize("in_thread", [False, True], ids=["coroutine", "thread"])
+async def test_no_exception_of_a_handler_ends_the_process_or_a_worker(
+    tmp_path: Path, fault: BaseException, state: str, reason: str, in_thread: bool
+) -> None:
+    @on("SIM/Updated")
+    async def raises(_: Event) -> None:
+        raise fault
+
+    @on("SIM/Updated")
+    def raises_in_thread(_: Event) -> None:
+        raise fault
+
+    @on("*")
+    async def rest(_: Event) -> None: ...
+
+    handler = raises_in_thread if in_thread else raises
+    async with delivering(tmp_path, handler, rest, policy=SLOW, workers=1) as delivery:
+        await delivery.accept("one")
+        await delivery.accept("two", 2, "Other/Type")
+        await delivery.become(one=state, two="done")
+        assert delivery.find()[0].reason == reason
+
+
+async def test_handler_that_hangs_is_cut_off_and_tried_again(tmp_path: Path) -> None:
+    @on("SIM/Updated", timeout=0.05)
+    async def hangs_once(event: Event) -> None:
+        if event.attempt == 1:
+            await asyncio.Event().wait()
+
+    async with delivering(tmp_path, hangs_once, workers=1) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="done")
+        assert delivery.find()[0].attempts == 2
+
+
+async def test_handler_in_a_thread_that_hangs_is_cut_off(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    @on("SIM/Updated", timeout=0.05)
+    def hangs_once(event: Event) -> None:
+        if event.attempt == 1:
+            gate.wait(10)
+
+    async with delivering(tmp_path, hangs_once, workers=1) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="done")
+        gate.set()
+
+
+async def test_worker_goes_on_after_a_handler_that_hides_its_being_cut_off(tmp_path: Path) -> None:
+    """A task that was cancelled and never told so takes the next cancellation for its own."""
+
+    @on("SIM/Updated", timeout=0.05)
+    async def hides(_: Event) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError("hidden") from None
+
+    @on("Other/Type")
+    async def cancelled_inside(event: Event) -> None:
+        if event.attempt == 1:
+            task = asyncio.ensure_future(asyncio.Event().wait())
+            asyncio.get_running_loop().call_soon(task.cancel)
+            await task
+
+    async with delivering(tmp_path, hides, cancelled_inside, policy=SLOW, workers=1) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="waiting")
+        await delivery.accept("two", 2, "Other/Type")
+        await delivery.become(two="waiting")
+        await delivery.later(20.0)
+        await delivery.become(two="done")
+
+
+async def test_handler_that_goes_on_although_it_was_cut_off_is_reported_and_cut_off_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: Lines
+) -> None:
+    monkeypatch.setattr(worker, "CUT_OFF_AGAIN", 0.05)
+    cancelled = 0
+
+    @on("SIM/Updated", timeout=0.05, max_attempts=1)
+    async def clings(_: Event) -> None:
+        nonlocal cancelled
+        while cancelled < 3:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled += 1
+        raise ValueError("at last")
+
+    async with delivering(tmp_path, clings, workers=1) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="dead")
+    stuck = [line for line in log_lines() if line["action"] == "handler.stuck"]
+    assert [line["event_id"] for line in stuck] == ["one"] * 2
+
+
+async def test_attempt_that_a_stop_cuts_off_does_not_count(tmp_path: Path) -> None:
+    seen = []
+
+    @on("SIM/Updated", max_attempts=1)
+    async def outlasts_the_first_stop(event: Event) -> None:
+        seen.append(event.attempt)
+        if len(seen) == 1:
+            await asyncio.Event().wait()
+
+    async with delivering(tmp_path, outlasts_the_first_stop) as delivery:
+        await delivery.accept("one")
+        await delivery.until(lambda: len(seen) == 1)
+        assert await delivery.stop() == 1
+        assert delivery.states() == {"one": "pending"}
+        await delivery.start()
+        await delivery.become(one="done")
+    assert seen == [1, 1]
+
+
+async def test_lines_of_the_event_s_logger_have_its_ids(tmp_path: Path, log_lines: Lines) -> None:
+    @on("SIM/Updated")
+    def writes(event: Event) -> None:
+        event.log.info("Written", status="active")
+
+    async with delivering(tmp_path, writes) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="done")
+    (line,) = [line for line in log_lines() if line["message"] == "Written"]
+    expected: dict[str, Any] = {"request_id": "request", "unique_id": "unique", "event_id": "one"}
+    assert line.items() >= (expected | {"event_type": "SIM/Updated", "status": "active"}).items()
+
+
+async def test_retry_keeps_its_time_over_a_restart(tmp_path: Path) -> None:
+    tried = []
+
+    @on("SIM/Updated")
+    async def once(event: Event) -> None:
+        tried.append(event.attempt)
+        if event.attempt == 1:
+            raise Retry("later", after=100)
+
+    async with delivering(tmp_path, once, policy=SLOW) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="waiting")
+        await delivery.later(50.0)
+        await delivery.restart()
+        await delivery.quiet()
+        assert delivery.find()[0].due == 1100.0
+        assert tried == [1]
+        await delivery.later(50.0)
+        await delivery.become(one="done")
+
+
+async def test_clock_that_is_set_back_over_a_restart_does_not_make_an_event_wait_for_ever(tmp_path: Path) -> None:
+    @on("SIM/Updated")
+    async def once(event: Event) -> None:
+        if event.attempt == 1:
+            raise Retry("later", after=100)
+
+    async with delivering(tmp_path, once, policy=SLOW) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="waiting")
+        await delivery.stop()
+        delivery.clock.now = 100.0
+        await delivery.start()
+        assert delivery.find()[0].due == 700.0
+        await delivery.later(600.0)
+        await delivery.become(one="done")
+
+
+async def test_waiting_event_is_tried_although_others_came_due_and_went_before(tmp_path: Path) -> None:
+    """A time that was waited for in vain must not hide the next one."""
+    times = {"one": 0.05, "two": 0.1}
+
+    @on("SIM/Updated")
+    async def once(event: Event) -> None:
+        if event.attempt == 1:
+            raise Retry("later", after=times[event.event_id])
+
+    async with delivering(tmp_path, once, policy=SLOW) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="waiting")
+        await delivery.command("skip", "i_account:1")
+        await delivery.become(one="dead")
+        await asyncio.sleep(0.1)  # the first time has to pass by: that is what hid the second
+        await delivery.accept("two", 2)
+        await delivery.become(two="waiting")
+        delivery.clock.now += 0.2
+        await delivery.become(two="done")
+
+
+async def test_order_holds_while_the_head_is_tried_again(tmp_path: Path) -> None:
+    done: list[Event] = []
+
+    @on("SIM/Updated")
+    async def every_second_try(event: Event) -> None:
+        if event.attempt == 1:
+            raise Retry
+        done.append(event)
+
+    async with delivering(tmp_path, every_second_try, queue_size=4) as delivery:
+        for number in range(60):
+            await delivery.accept(f"{number}", number % 3)
+        await delivery.until(lambda: len(done) == 60)
+    for subscriber in range(3):
+        assert [int(name) for name in ids(done) if int(name) % 3 == subscriber] == list(range(subscriber, 60, 3))
