@@ -22,19 +22,18 @@ Rules of the file:
 """
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from math import inf
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-from connector.errors import InUse, StartError
+from connector.errors import StartError
 from connector.event import Event
 from connector.journal import Page
+from connector.journal.file import JournalFile, text_of
 from connector.journal.group import Batch, Store, StoreError
 from connector.journal.operate import (
     HELD,
@@ -45,67 +44,13 @@ from connector.journal.operate import (
     answer,
     unanswered,
 )
-from connector.journal.remembered import SCHEMA as IDS_SCHEMA
 from connector.journal.remembered import RememberedIds, key_of
 from connector.journal.rows import execute_in, insert_many, select_in
+from connector.journal.tidy import PRUNE_ROWS, Checkpoints, Pruning, give_back
 from connector.newest import Snapshot
 from connector.outcome import FINAL, Outcome
 
-APPLICATION_ID: Final = 0x4E535053
-"""Marks the file as a journal ("NSPS")."""
-
-MIGRATIONS: Final = (
-    f"""
-    CREATE TABLE meta (epoch INTEGER NOT NULL);
-    INSERT INTO meta VALUES (0);
-    CREATE TABLE events (
-        seq INTEGER PRIMARY KEY, event_id TEXT NOT NULL, event_type TEXT NOT NULL, lane TEXT NOT NULL,
-        request_id TEXT NOT NULL, unique_id TEXT NOT NULL, accepted_at REAL NOT NULL, earlier INTEGER,
-        body BLOB NOT NULL
-    );
-    CREATE TABLE open (
-        seq INTEGER PRIMARY KEY, lane TEXT NOT NULL, state INTEGER NOT NULL, attempt INTEGER NOT NULL, due REAL
-    );
-    CREATE INDEX open_lane ON open (lane, seq);
-    CREATE INDEX open_due ON open (state, due) WHERE state > 0;
-    CREATE TABLE outcomes (
-        seq INTEGER PRIMARY KEY, state TEXT NOT NULL, ended_at REAL NOT NULL, attempt INTEGER NOT NULL,
-        ms INTEGER NOT NULL, reason TEXT NOT NULL
-    );
-    CREATE TABLE attempts (
-        seq INTEGER NOT NULL, attempt INTEGER NOT NULL, ended_at REAL NOT NULL, ms INTEGER NOT NULL,
-        reason TEXT NOT NULL, PRIMARY KEY (seq, attempt)
-    ) WITHOUT ROWID;
-    {IDS_SCHEMA}
-    """,
-    """
-    CREATE TABLE newest (
-        lane TEXT NOT NULL, handler TEXT NOT NULL, updated REAL, created REAL, happened REAL, seq INTEGER NOT NULL,
-        event_id TEXT NOT NULL, PRIMARY KEY (lane, handler)
-    ) WITHOUT ROWID;
-    CREATE TABLE counters (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE commands (
-        number INTEGER PRIMARY KEY, made_at REAL NOT NULL, command TEXT NOT NULL, answer TEXT
-    );
-    ALTER TABLE meta ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
-    """,
-)
-"""What makes a file of version n one of version n + 1; the version is SQLite's ``user_version``."""
-
-PAGE_CACHE_KIB: Final = 32 * 1024
-CHECKPOINT_EVENTS: Final = 8000
-"""Events noted between checkpoints: some 60 MB of write-ahead log."""
-
-BUSY_SECONDS: Final = 5.0
-QUICK_CHECK_BYTES: Final = 256 * 1024**2
-"""A file up to this size is checked whole at start, a larger one only where what is open stands."""
-
-PRUNE_ROWS: Final = 100
-PRUNE_REST_SECONDS: Final = 10.0
-VACUUM_PAGES: Final = 200
 DISK_CHECK_SECONDS: Final = 1.0
-COUNT_SECONDS: Final = 1.0
-MAIL_SECONDS: Final = 0.1
 COMMAND_SECONDS: Final = 3600.0
 
 _READ: Final = (
@@ -138,28 +83,19 @@ class SqliteStore(Store):
         longest_wait: float = inf,
         clock: Callable[[], float],
     ) -> None:
-        self._path = path
-        self._keep_done = keep_done
-        self._keep_dead = keep_dead
+        self._file = JournalFile(path)
+        self._pruning = Pruning(keep_done=keep_done, keep_dead=keep_dead)
+        self._checkpoints = Checkpoints(path)
         self._keep_ids = keep_ids
         self._min_free_disk = min_free_disk
         self._longest_wait = longest_wait
         self._clock = clock
-        self._lock: IO[str] | None = None
         self._connection: sqlite3.Connection | None = None
         self._ids: RememberedIds | None = None
         self._epoch = 0
-        self._pruned_to = 0
-        self._next_prune = 0.0
         self._disk_checked = 0.0
-        self._counts: Counter[str] = Counter()
-        self._counted = 0.0
         self._data_version = -1
         self._mail = False
-        self._looked_for_mail = 0.0
-        self._unchecked = 0
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._checkpoint: Future[None] | None = None
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -168,35 +104,20 @@ class SqliteStore(Store):
         return self._connection
 
     def open(self) -> None:
+        self._connection = self._file.open()
         try:
-            made = [folder for folder in self._path.parents if not folder.exists()]
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._own()
-            self._check()
-            self._connect()
-            self._migrate()
             self._epoch = self._db.execute("UPDATE meta SET epoch = epoch + 1 RETURNING epoch").fetchone()[0]
             self._load()
-            for folder in [self._path, *made]:
-                _sync(folder.parent)
-        except (sqlite3.Error, OSError) as fault:
+        except sqlite3.Error as fault:
             self.close()
-            raise StartError(f"JOURNAL_URL: {self._path} cannot be opened: {_text(fault)}{_way_out(fault)}") from None
-        except StartError:
-            self.close()
-            raise
+            raise StartError(f"JOURNAL_URL: {self._file.path} cannot be opened: {text_of(fault)}") from None
 
     def close(self) -> None:
-        self._aside.shutdown(wait=True)
+        self._checkpoints.close()
         if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._write_counts()
-                self._counts.clear()
             self._connection.close()
             self._connection = None
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._file.close()
 
     def commit(self, batch: Batch) -> None:
         now = self._clock()
@@ -211,24 +132,16 @@ class SqliteStore(Store):
                 batch.kept = self._settle(batch.settles, now)
             self._operate(batch, now)
             batch.results = [self._call(function) for function in batch.calls]
-            self._prune(now, PRUNE_ROWS + 2 * len(batch.appends))
-            counting = now - self._counted >= COUNT_SECONDS
-            if counting:
-                self._write_counts()
+            self._pruning.step(db, self._remembered, self.last_seq, now, PRUNE_ROWS + 2 * len(batch.appends))
+            self._count(batch)
             committing = True
             db.execute("COMMIT")
         except (sqlite3.Error, OSError) as fault:
             self._abandon()
-            raise StoreError(_text(fault), fatal=_is_fatal(fault, committing)) from fault
-        if counting:
-            self._counts.clear()
-            self._counted = now
-        self._count(batch)
+            raise StoreError(text_of(fault), fatal=_is_fatal(fault, committing)) from fault
         self._mail = False
-        self._unchecked += len(batch.appends) + len(batch.settles)
-        self.wants_upkeep = self._unchecked >= CHECKPOINT_EVENTS and (
-            self._checkpoint is None or self._checkpoint.done()
-        )
+        self._checkpoints.note(len(batch.appends) + len(batch.settles))
+        self.wants_upkeep = self._checkpoints.due
         self._look_at_disk(now)
 
     def has_mail(self) -> bool:
@@ -245,14 +158,14 @@ class SqliteStore(Store):
     def recover(self) -> None:
         try:
             if self._connection is None:
-                self._connect()
+                self._connection = self._file.connect()
                 self._load()
             self._still_owner()
             self._db.execute("UPDATE meta SET epoch = epoch")
             self._look_at_disk(self._clock())
         except (sqlite3.Error, OSError) as fault:
             self._abandon()
-            raise StoreError(_text(fault), fatal=_is_fatal(fault)) from fault
+            raise StoreError(text_of(fault), fatal=_is_fatal(fault)) from fault
 
     def upkeep(self) -> bool:
         now = self._clock()
@@ -262,17 +175,16 @@ class SqliteStore(Store):
             db = self._db
             db.execute("BEGIN IMMEDIATE")
             self._still_owner()
-            self._write_counts()
-            more = self._prune(now, PRUNE_ROWS)
+            more = self._pruning.step(db, self._remembered, self.last_seq, now, PRUNE_ROWS)
             more = self._remembered.upkeep(now - self._keep_ids) or more
             committing = True
             db.execute("COMMIT")
-            self._counts.clear()
-            self._move_log_to_file()
-            return more or self._give_back()
+            self._checkpoints.step(db)
+            self.wants_upkeep = self._checkpoints.due
+            return more or give_back(db)
         except (sqlite3.Error, OSError) as fault:
             self._abandon()
-            raise StoreError(_text(fault), fatal=_is_fatal(fault, committing)) from fault
+            raise StoreError(text_of(fault), fatal=_is_fatal(fault, committing)) from fault
 
     def read(self, after: int, limit: int) -> Page:
         rows = self._db.execute(f"{_READ} WHERE o.seq > ? ORDER BY o.seq LIMIT ?", (after, limit)).fetchall()
@@ -325,87 +237,6 @@ class SqliteStore(Store):
             raise StoreError("the journal file is not open")
         return self._ids
 
-    def _move_log_to_file(self) -> None:
-        """Checkpoint: the greater part on a connection aside while commits go on, the rest in between two of them.
-
-        Only when a checkpoint has met the end of the log does the log start from its beginning again.
-        """
-        if self._unchecked < CHECKPOINT_EVENTS:
-            return
-        if self._checkpoint is None:
-            self._checkpoint = self._aside.submit(_checkpoint, self._path)
-        elif self._checkpoint.done():
-            self._checkpoint = None
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            self._unchecked = 0
-            self.wants_upkeep = False
-
-    def _own(self) -> None:
-        lock = Path(f"{self._path}.lock").open("a+")  # noqa: SIM115 - held as long as the journal is open
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            owner = lock.read(100).strip() or "another process"
-            lock.close()
-            raise InUse(f"JOURNAL_URL: {self._path} is in use by {owner}; one process owns a journal") from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {os.uname().nodename}")
-        lock.flush()
-        self._lock = lock
-
-    def _connect(self) -> None:
-        db = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=1024
-        )
-        self._connection = db
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-            raise sqlite3.OperationalError("the file system does not allow a write-ahead log")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
-        db.execute("PRAGMA wal_autocheckpoint = 0")
-        db.execute("PRAGMA foreign_keys = OFF")
-
-    def _check(self) -> None:
-        """Look at the file without writing to it. Raises StartError, DatabaseError where it is damaged."""
-        if not self._path.exists():
-            return
-        try:
-            # Read-only, so that the write-ahead log of a damaged file is not moved into it at the end.
-            self._look_into(f"{self._path.absolute().as_uri()}?mode=ro")
-        except sqlite3.OperationalError as fault:
-            if fault.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
-                raise
-            self._look_into(self._path.absolute().as_uri())  # stopped while it was made: there is something to undo
-
-    def _look_into(self, uri: str) -> None:
-        with contextlib.closing(sqlite3.connect(uri, timeout=BUSY_SECONDS, isolation_level=None, uri=True)) as db:
-            application, version, tables = db.execute(
-                "SELECT (SELECT application_id FROM pragma_application_id),"
-                " (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
-            ).fetchone()
-            if tables and application != APPLICATION_ID:
-                raise StartError(f"JOURNAL_URL: {self._path} is an SQLite file of something else, no journal")
-            if version > len(MIGRATIONS):
-                raise StartError(
-                    f"JOURNAL_URL: {self._path} was written by a newer connector (version {version} of the journal,"
-                    f" this one knows {len(MIGRATIONS)}); run that one, or take another file"
-                )
-            if tables:
-                whole = self._path.stat().st_size <= QUICK_CHECK_BYTES
-                (verdict,) = db.execute("PRAGMA quick_check(1)" if whole else "PRAGMA quick_check(open)").fetchone()
-                if verdict != "ok":
-                    raise sqlite3.DatabaseError(verdict.splitlines()[-1])
-
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-            self._db.executescript(
-                f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID};"
-                f" PRAGMA user_version = {number}; COMMIT;"
-            )
-
     def _load(self) -> None:
         db = self._db
         db.execute("BEGIN IMMEDIATE")
@@ -419,7 +250,6 @@ class SqliteStore(Store):
         latest = self._clock() + self._longest_wait
         db.execute("UPDATE open SET due = ? WHERE state > 0 AND state = ? AND due > ?", (latest, WAITING, latest))
         db.execute("COMMIT")
-        self._pruned_to = 0
 
     def _still_owner(self) -> None:
         (epoch,) = self._db.execute("SELECT epoch FROM meta").fetchone()
@@ -438,7 +268,7 @@ class SqliteStore(Store):
             return
         self._disk_checked = now
         try:
-            disk = os.statvfs(self._path.parent)
+            disk = os.statvfs(self._file.path.parent)
         except OSError:
             return  # the next transaction finds out what is wrong
         free = disk.f_bavail * disk.f_frsize
@@ -541,75 +371,17 @@ class SqliteStore(Store):
         self.last_seq = operator.change.last_seq
 
     def _count(self, batch: Batch) -> None:
-        """Count what has happened; the file has the counts of a second ago at the latest."""
-        for (_, outcome), kept in zip(batch.settles, batch.kept, strict=True):
-            if kept:
-                self._counts["retried" if outcome.state == "waiting" else outcome.state] += 1
+        settled = zip(batch.settles, batch.kept, strict=True)
+        counts: Counter[str] = Counter(outcome.state for (_, outcome), kept in settled if kept)
+        counts["retried"] = counts.pop("waiting", 0)
         if batch.appends:
-            new = sum(batch.stored)
-            self._counts["accepted"] += new
-            self._counts["duplicate"] += len(batch.appends) - new
+            counts["accepted"] = sum(batch.stored)
+            counts["duplicate"] = len(batch.appends) - counts["accepted"]
         if batch.change is not None:
-            self._counts.update(batch.change.counts)
-
-    def _write_counts(self) -> None:
-        rows = [(name, count) for name, count in self._counts.items() if count]
+            counts.update(batch.change.counts)
+        rows = [(name, count) for name, count in counts.items() if count]
         add = "ON CONFLICT DO UPDATE SET count = count + excluded.count"
         insert_many(self._db, "INSERT INTO counters VALUES", 2, rows, add)
-
-    def _prune(self, now: float, limit: int) -> bool:
-        """Take events whose time is over out of the file, looking at ``limit`` of them; whether there are more.
-
-        A round goes through the ended events in order, up to those that cannot be over yet, and then rests.
-        """
-        if now < self._next_prune:
-            return False
-        rows = self._db.execute(
-            "SELECT o.seq, o.state, o.ended_at, e.accepted_at, e.event_id"
-            " FROM outcomes o JOIN events e ON e.seq = o.seq WHERE o.seq > ? ORDER BY o.seq LIMIT ?",
-            (self._pruned_to, limit),
-        ).fetchall()
-        keep = {"dead": self._keep_dead}
-        over = [row for row in rows if row[2] < now - keep.get(row[1], self._keep_done)]
-        self._forget([row[0] for row in over])
-        # Nobody could tell any more that they ended dead, and would take the next attempt for a duplicate.
-        self._remembered.forget({key_of(row[4]): row[0] for row in over if row[1] == "dead"})
-        if len(rows) == limit and rows[-1][3] <= now - min(self._keep_done, self._keep_dead):
-            self._pruned_to = rows[-1][0]
-            return True
-        self._pruned_to = 0
-        self._next_prune = now + PRUNE_REST_SECONDS
-        return False
-
-    def _forget(self, seqs: Sequence[int]) -> None:
-        if seqs:
-            self._remembered.record(self.last_seq)
-        for table in ("events", "outcomes", "attempts"):
-            execute_in(self._db, f"DELETE FROM {table} WHERE seq IN", seqs)
-
-    def _give_back(self) -> bool:
-        free, pages = self._db.execute(
-            "SELECT (SELECT freelist_count FROM pragma_freelist_count), (SELECT page_count FROM pragma_page_count)"
-        ).fetchone()
-        if free < VACUUM_PAGES or free * 4 < pages:
-            return False
-        # Not ``execute``: it takes a statement without columns for done after its first step, which is one page.
-        self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
-        return True
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in ``folder`` outlive a power cut."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
-def _checkpoint(path: Path) -> None:
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _event(row: Sequence[Any]) -> Event:
@@ -617,21 +389,6 @@ def _event(row: Sequence[Any]) -> Event:
     return Event(
         event_id, event_type, lane, request_id, unique_id, accepted_at, body, seq=seq, attempt=attempt, due=due
     )
-
-
-def _text(fault: Exception) -> str:
-    if isinstance(fault, OSError):
-        return fault.strerror or type(fault).__name__
-    return str(fault)
-
-
-def _way_out(fault: Exception) -> str:
-    if isinstance(fault, sqlite3.DatabaseError) and not isinstance(fault, sqlite3.OperationalError):
-        return (
-            ". The file is damaged; nothing was changed. Copy it and its -wal file, rescue what can be read with"
-            " `sqlite3 FILE .recover`, put a backup in its place or point JOURNAL_URL at a new file"
-        )
-    return ""
 
 
 def _is_fatal(fault: Exception, committing: bool = False) -> bool:

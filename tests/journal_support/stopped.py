@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from connector.event import Event
-from connector.journal import sqlite
+from connector.journal import tidy
 from connector.journal.group import Batch
 from connector.outcome import Outcome
 from tests.journal_support.engines import Clock, sqlite_store
@@ -22,8 +22,8 @@ from tests.journal_support.events import event
 def work(path: Path, promised: int) -> None:
     """Everything that writes to the file: a new file, events, outcomes, pruning, checkpoints, the end."""
     clock = Clock()
-    sqlite.CHECKPOINT_EVENTS = 4  # type: ignore[misc]
-    sqlite.PRUNE_REST_SECONDS = 0.0  # type: ignore[misc]
+    tidy.CHECKPOINT_EVENTS = 4  # type: ignore[misc]
+    tidy.PRUNE_REST_SECONDS = 0.0  # type: ignore[misc]
     store = sqlite_store(path, clock, keep_done=2)
     store.open()
     waiting: list[Event] = []

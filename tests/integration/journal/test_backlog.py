@@ -13,7 +13,7 @@ import pytest
 
 from connector.errors import Unavailable
 from connector.event import Event
-from connector.journal import sqlite
+from connector.journal import file
 from connector.journal.group import GroupCommitJournal
 from connector.journal.memory import MemoryJournal
 from connector.lanes import LOOK_AHEAD, Lanes
@@ -197,7 +197,7 @@ async def test_retry_noted_while_others_are_claimed_does_not_keep_later_ones_asl
 async def test_lane_that_could_not_be_read_during_a_fault_is_read_after_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(file, "BUSY_SECONDS", 0.0)
     events = _events(200, 1)
     async with _line(path) as line:
         read_lanes, faults = line.journal.read_lanes, 0

@@ -11,7 +11,7 @@ import pytest
 
 from connector.errors import Unavailable
 from connector.event import Event
-from connector.journal import group, sqlite
+from connector.journal import file, group, sqlite
 from connector.journal.group import Batch, GroupCommitJournal
 from connector.journal.sqlite import SqliteStore
 from connector.outcome import Outcome, decide, done
@@ -52,7 +52,7 @@ class Setup:
 
 @pytest.fixture
 async def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Setup]:
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(file, "BUSY_SECONDS", 0.0)
     monkeypatch.setattr(group, "PROBE_INTERVAL", 0.01)
     setup = Setup(tmp_path / "journal.db")
     await setup.journal.open(setup.heard)

@@ -18,12 +18,13 @@ from tests.journal_support.senders import Senders
 
 SYNC_OFF = """
 import sqlite3
-from connector.journal.sqlite import SqliteStore
-connect = SqliteStore._connect
+from connector.journal.file import JournalFile
+connect = JournalFile.connect
 def without_sync(store):
-    connect(store)
-    store._db.execute("PRAGMA synchronous = OFF")
-SqliteStore._connect = without_sync
+    db = connect(store)
+    db.execute("PRAGMA synchronous = OFF")
+    return db
+JournalFile.connect = without_sync
 from tests.journal_support.handling import *
 """
 

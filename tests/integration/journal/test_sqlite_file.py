@@ -9,9 +9,10 @@ import pytest
 
 from connector.errors import StartError
 from connector.event import Event
-from connector.journal import sqlite
+from connector.journal import file, tidy
+from connector.journal.file import APPLICATION_ID, MIGRATIONS
 from connector.journal.group import Batch, StoreError
-from connector.journal.sqlite import APPLICATION_ID, MIGRATIONS, SqliteStore
+from connector.journal.sqlite import SqliteStore
 from connector.outcome import Outcome
 from tests.journal_support.engines import DEAD, DONE, Clock, sqlite_store, waiting
 from tests.journal_support.events import event
@@ -116,10 +117,10 @@ def test_file_of_every_older_version_is_upgraded(path: Path, clock: Clock, versi
 def test_upgrade_that_fails_leaves_the_older_version(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     _filled(path, clock)
     step = "CREATE TABLE more (id); INSERT INTO nowhere VALUES (1);"
-    monkeypatch.setattr(sqlite, "MIGRATIONS", (*MIGRATIONS, step))
+    monkeypatch.setattr(file, "MIGRATIONS", (*MIGRATIONS, step))
     with pytest.raises(StartError):
         _open(path, clock)
-    monkeypatch.setattr(sqlite, "MIGRATIONS", MIGRATIONS)
+    monkeypatch.setattr(file, "MIGRATIONS", MIGRATIONS)
     with closing(_open(path, clock)) as store:
         assert store.open_events == 200
 
@@ -154,7 +155,7 @@ def test_page_damaged_while_running_is_not_written_over(path: Path, clock: Clock
 
 @pytest.fixture
 def pruning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "PRUNE_REST_SECONDS", 0.0)
+    monkeypatch.setattr(tidy, "PRUNE_REST_SECONDS", 0.0)
 
 
 def _end(store: SqliteStore, event_id: str, outcome: Outcome) -> Event:
@@ -264,7 +265,7 @@ def test_pruning_looks_at_a_few_rows_at_a_time(path: Path, clock: Clock) -> None
 
 @pytest.mark.usefixtures("pruning")
 def test_file_stops_growing_under_steady_load(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "CHECKPOINT_EVENTS", 500)
+    monkeypatch.setattr(tidy, "CHECKPOINT_EVENTS", 500)
     sizes = []
     with closing(_open(path, clock, keep_done=20)) as store:
         for _ in range(120):
@@ -291,7 +292,7 @@ def test_file_gives_room_back_when_a_flood_is_over(path: Path, clock: Clock) -> 
         while store.upkeep():
             steps += 1
     assert path.stat().st_size < full / 2
-    assert steps < 2000 // sqlite.PRUNE_ROWS + full // 4096 // sqlite.VACUUM_PAGES + 5
+    assert steps < 2000 // tidy.PRUNE_ROWS + full // 4096 // tidy.VACUUM_PAGES + 5
 
 
 def test_claiming_due_events_does_not_look_at_pending_ones(path: Path, clock: Clock) -> None:
