@@ -17,7 +17,7 @@ async def test_nothing_answered_202_is_lost_reordered_or_repeated_without_reason
 ) -> None:
     figures = await kill_often(tmp_path, kills=5, seed=20 + flaky, flaky=flaky)
     assert figures.faults == []
-    assert figures.retried >= figures.accepted // 20 > 0
+    assert figures.retried >= figures.accepted // 20 * bool(flaky)
 
 
 async def test_stop_in_a_burst_answers_every_connection_and_loses_nothing(tmp_path: Path) -> None:
