@@ -27,6 +27,7 @@ ACTIONS = {
     "event.retrying",
     "event.superseded",
     "handler.log",
+    "handler.stuck",
     "journal.failed",
     "journal.fault",
     "journal.not_durable",
