@@ -1,0 +1,70 @@
+"""docs/handlers.md followed to the letter in a clean folder."""
+
+import asyncio
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.process import ROOT, environment, run_to_end, running
+from tests.wire import ask, post
+
+GUIDE = (ROOT / "docs" / "handlers.md").read_text()
+BLOCKS = re.findall(r"^```python\n(# (\S+\.py)\n.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+EXAMPLE = ROOT / "examples" / "events" / "sim-updated.json"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the guide's modules in it."""
+    for text, name in BLOCKS:
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_every_block_of_python_names_its_file() -> None:
+    assert len(BLOCKS) == GUIDE.count("```python") > 3
+    assert len({name for _, name in BLOCKS}) == len(BLOCKS)
+
+
+async def test_guide_s_first_handler_runs_as_the_guide_says(folder: Path) -> None:
+    async with running(folder, HANDLERS="my_connector") as server:
+        assert (await ask(server.port, post(EXAMPLE.read_bytes()))).status == 202
+        assert (await server.line("event.processed"))["message"] == "record written"
+    imsi = json.loads(EXAMPLE.read_text())["pb_data"]["sim_info"]["imsi"]
+    assert json.loads((folder / "sims" / f"{imsi}.json").read_text())["status"]
+
+
+async def test_guide_s_test_passes_and_fails_when_the_handler_is_wrong(folder: Path) -> None:
+    assert (await _pytest(folder))[0] == 0
+    handler = folder / "my_connector.py"
+    handler.write_text(handler.read_text().replace("account.blocked is True", "False"))
+    code, output = await _pytest(folder)
+    assert code == 1
+    assert "test_blocked_account_is_barred" in output
+
+
+async def test_all_handlers_of_the_guide_can_be_declared_together(folder: Path) -> None:
+    modules = ",".join(name.removesuffix(".py") for _, name in BLOCKS if not name.startswith("test_"))
+    async with running(folder, HANDLERS=modules) as server:
+        body = EXAMPLE.read_bytes().replace(b'"SIM/Updated"', b'"Other/Type"')
+        assert (await ask(server.port, post(body))).status == 202
+        assert (await server.line("event.processed"))["message"] == "nothing to do for Other/Type"
+
+
+async def test_misspelt_module_is_named(folder: Path) -> None:
+    ended = await run_to_end(folder, HANDLERS="my_conector")
+    assert (ended.code, len(ended.stderr.splitlines())) == (2, 1)
+    assert "my_conector" in ended.stderr
+
+
+async def _pytest(folder: Path) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+        cwd=folder, env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    async with asyncio.timeout(30):
+        output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
