@@ -72,7 +72,7 @@ async def measure(folder: Path, blocked: int, behind: int, count: int) -> Cost:
     lanes = Lanes(journal, 1000, clock)
     handlers = Handlers([handler_of(fails), handler_of(works)])
     policy = RetryPolicy(longest=3600.0)
-    workers = Workers(lanes, journal, handlers, policy, count=8, timeout=60.0, burst=0, hold_dead=False, clock=clock)
+    workers = Workers(lanes, journal, handlers, policy, count=8, timeout=60.0, hold_dead=False, clock=clock)
     await lanes.start()
     workers.start()
     failing = range(blocked * (1 + behind))

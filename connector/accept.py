@@ -71,21 +71,15 @@ class Accept:
         raw = await self._read(request)
         request_id, unique_id = request[TRACE]
         event = self._schema.parse(raw, request_id, unique_id, self._clock())
-        if self._answers is None:
-            await self._keep(event)
-        else:
+        if self._answers is not None:
             await self._keep_and_wait(event, self._answers)
+        elif await self._journal.append(event):
+            log.event_line("event.accepted", "Event accepted", event)
+        else:
+            _log_duplicate(event)
         if request.version == HttpVersion11 and request.keep_alive:
             return _ACCEPTED
         return web.Response(status=202, body=BODY, content_type="application/json")
-
-    async def _keep(self, event: Event) -> bool:
-        new = await self._journal.append(event)
-        if new:
-            log.event_line("event.accepted", "Event accepted", event)
-        else:
-            log.event_line("event.duplicate", "Event is known already and is not processed again", event)
-        return new
 
     async def _keep_and_wait(self, event: Event, answers: Answers) -> None:
         """Raises the ConnectorError that the outcome stands for."""
@@ -94,11 +88,15 @@ class Accept:
         joined = answers.is_expected(event.event_id)
         future = answers.expect(event.event_id)
         try:
-            new = await self._keep(event)
+            new = await self._journal.append(event)
         except ConnectorError:
             if not joined:
                 answers.withdraw(event.event_id)
             raise
+        if new:
+            log.event_line("event.accepted", "Event accepted", event)
+        else:
+            _log_duplicate(event)
         if not new and not joined:
             answers.withdraw(event.event_id)
             return
@@ -138,6 +136,10 @@ class Accept:
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The body is over {self._max_body} bytes")
+
+
+def _log_duplicate(event: Event) -> None:
+    log.event_line("event.duplicate", "Event is known already and is not processed again", event)
 
 
 class _Accepted(web.StreamResponse):

@@ -1,5 +1,6 @@
 """The composition root: what the connector is made of, and the order in which it starts and stops."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -30,10 +31,6 @@ from connector.worker import Workers
 _log = log.get_logger()
 
 
-BURST_SHARE: Final = 10
-"""A backlog up to this part of MAX_BACKLOG counts as a burst."""
-
-
 class Connector:
     """The parts of one connector, wired. ``app`` is the aiohttp application that owns them while it runs."""
 
@@ -48,8 +45,8 @@ class Connector:
             self.journal,
             settings.queue_size,
             clock,
-            self.handlers.latest,
-            self.answers.kept if self.answers else lambda _, __: None,
+            self.handlers.latest if self.handlers.any_latest else None,
+            self.answers.kept if self.answers else None,
         )
         self.target = external.from_settings(settings, self.lanes, clock)
         self.workers = Workers(
@@ -60,7 +57,6 @@ class Connector:
             count=settings.workers,
             timeout=settings.handler_timeout,
             hold_dead=settings.on_dead == "hold",
-            burst=settings.max_backlog // BURST_SHARE if self.journal.durable else 0,
             clock=clock,
             answers=self.answers,
         )
@@ -105,6 +101,22 @@ class Connector:
             await self.drain()
             await self.lanes.stop()
             await self.journal.close()
+
+    async def lost(self) -> str:
+        """Return, with the reason, when the process has to end: the journal is lost, or a part of it has a fault."""
+        journal = asyncio.ensure_future(self.journal.lost())
+        try:
+            ended, _ = await asyncio.wait(
+                {journal, *self.lanes.tasks, *self.workers.tasks}, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            journal.cancel()
+        if journal in ended:
+            return f"the journal is lost: {journal.result()}"
+        task = ended.pop()
+        fault = task.exception()
+        _log.error(f"The {task.get_name()} has failed", action="server.fault", exc_info=fault)
+        return f"the {task.get_name()} has failed: {type(fault).__name__}"
 
     def short_cut(self, server: web.Server) -> None:
         """Let ``server`` hand events to their handler without a detour through the router."""

@@ -80,8 +80,8 @@ class Lanes:
         journal: Journal,
         queue_size: int,
         clock: Callable[[], float],
-        latest: Callable[[str], str | None] = lambda _: None,
-        kept: Callable[[Event, Outcome], None] = lambda _, __: None,
+        latest: Callable[[str], str | None] | None = None,
+        kept: Callable[[Event, Outcome], None] | None = None,
     ) -> None:
         self._journal = journal
         self._queue_size = queue_size
@@ -119,6 +119,11 @@ class Lanes:
         if self._feeder:
             self._feeder.cancel()
             await asyncio.gather(self._feeder, return_exceptions=True)
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What runs until ``stop``; one that ends before has a fault of its own."""
+        return [self._feeder] if self._feeder is not None else []
 
     @property
     def loaded(self) -> int:
@@ -201,7 +206,8 @@ class Lanes:
 
     def settled(self, event: Event, outcome: Outcome, kept: bool) -> None:
         """The attempt has ended: the next event of the lane may run, or the lane parks behind its head."""
-        self._kept(event, outcome)
+        if self._kept is not None:
+            self._kept(event, outcome)
         lane = self._lanes[event.lane]
         lane.running = lane.changed = False
         lane.events.popleft()
@@ -244,7 +250,7 @@ class Lanes:
 
     def _admit(self, event: Event) -> None:
         key = event.lane
-        latest = self._latest(event.event_type)
+        latest = None if self._latest is None else self._latest(event.event_type)
         lane = self._lanes.get(key)
         if lane is None:
             if key in self._parked:
@@ -352,7 +358,8 @@ class Lanes:
                 lane.more = len(events) > LOOK_AHEAD or lane.last > upto
                 self._loaded += len(lane.events)
                 for event in events:
-                    if (latest := self._latest(event.event_type)) is not None:
+                    latest = None if self._latest is None else self._latest(event.event_type)
+                    if latest is not None:
                         self._note_newest(lane, event, latest)
                 self._go_on(lane)
 

@@ -81,6 +81,7 @@ class LineWriter:
 writer = LineWriter()
 _least = _LEVELS["info"]
 _made = (-1, b"")
+_MILLISECONDS: Final = tuple(b".%03dZ" % number for number in range(1000))
 
 
 def timestamp() -> str:
@@ -94,7 +95,7 @@ def _timestamp() -> bytes:
     second = int(now)
     if second != _made[0]:
         _made = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode())
-    return b"%b.%03dZ" % (_made[1], (now - second) * 1000)
+    return _made[1] + _MILLISECONDS[int((now - second) * 1000)]
 
 
 def event_line(

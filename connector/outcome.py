@@ -123,4 +123,5 @@ def _seconds(asked: object) -> float | None:
 
 def _kept(text: str) -> str:
     """What is kept of a text. A lone surrogate, as in the name of a file that is no UTF-8, can be written nowhere."""
-    return text[:MAX_REASON].encode(errors="replace").decode()
+    kept = text[:MAX_REASON]
+    return kept if kept.isascii() else kept.encode(errors="replace").decode()

@@ -25,7 +25,7 @@ EXIT_START: Final = 2
 """Exit code when the program could not start: a setting, a handler, the port, the journal."""
 
 EXIT_LOST: Final = 1
-"""Exit code when the journal was lost while running: start again, and the journal is read anew."""
+"""Exit code when the journal, or a part of the connector, was lost: start again, and the journal is read anew."""
 
 KEEPALIVE_TIMEOUT: Final = 75.0
 """Seconds an idle connection is kept; NSPS reuses connections in a burst."""
@@ -103,9 +103,9 @@ async def serve(settings: Settings) -> int:
             path=settings.event_path,
             journal=settings.journal_url,
         )
-        lost = asyncio.ensure_future(connector.journal.lost())
+        lost = asyncio.ensure_future(connector.lost())
         await asyncio.wait({stop, lost}, return_when=asyncio.FIRST_COMPLETED)
-        reason = stop.result() if stop.done() else "the journal is lost"
+        reason = stop.result() if stop.done() else lost.result()
         lost.cancel()
         _log.info(f"Stopping: {reason}", action="server.draining", reason=reason)
         connector.stop_accepting()

@@ -29,6 +29,9 @@ _LINES: Final = {
 }
 
 
+YIELD_AFTER: Final = 8
+"""Events that a worker handles before it lets the event loop turn, where nothing else makes it."""
+
 JOURNAL_PAUSE: Final = 0.5
 """Seconds that a worker waits when the journal cannot be asked which snapshot is the newest."""
 
@@ -44,8 +47,6 @@ class Workers:
     """``count`` tasks that drain the lanes.
 
     ``timeout``  seconds until a handler is cut off, unless the handler says otherwise
-    ``burst``    with fewer open events than that, requests go first: a burst is accepted at full speed and worked off
-                 after it; with more, the work gets its share, so that a flood does not starve it
     ``hold_dead``  whether the events behind a dead one wait for an operator
     ``clock``    seconds since the epoch
     ``answers``  with RESPONSE=outcome, who waits for an outcome
@@ -60,7 +61,6 @@ class Workers:
         *,
         count: int,
         timeout: float,
-        burst: int,
         hold_dead: bool,
         clock: Callable[[], float],
         answers: Answers | None = None,
@@ -71,7 +71,6 @@ class Workers:
         self._handlers = handlers
         self._policy = policy
         self._timeout = timeout
-        self._burst = burst
         self._hold_dead = hold_dead
         self._clock = clock
         self._workers = [_Worker() for _ in range(count)]
@@ -90,6 +89,12 @@ class Workers:
     def started(self) -> bool:
         """Whether events are being taken: after ``start``, until ``drain`` has ended."""
         return self._watch is not None
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What runs until ``drain``; one that ends before has a fault of its own."""
+        tasks = [worker.task for worker in self._workers]
+        return [task for task in (self._watch, *tasks) if task is not None]
 
     @property
     def running(self) -> int:
@@ -125,6 +130,7 @@ class Workers:
         return len(late)
 
     async def _work(self, worker: "_Worker") -> None:
+        handled = 0
         while not self._stopping:
             event = await self._lanes.take()
             try:
@@ -140,12 +146,15 @@ class Workers:
                 outcome = self._answers.ended(event, outcome)
             self._say(event, outcome)
             self._journal.settle(event, outcome)
-            if self._journal.size < self._burst:
+            handled += 1
+            if handled % YIELD_AFTER == 0:
                 await asyncio.sleep(0)
 
     async def _handle(self, worker: "_Worker", event: Event) -> Outcome | None:
         """The outcome of the event's next attempt; None where it is not due yet."""
         handler = self._handlers.find(event.event_type)
+        if handler is not None and not handler.latest_only and event.due is None:
+            return await self._run(worker, event, handler, None)
         applied = None
         if handler is not None and handler.latest_only and event.due != inf:
             mine = snapshot(event.body, event.seq, event.event_id)

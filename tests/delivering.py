@@ -49,7 +49,6 @@ class Delivery:
             policy,
             count=workers,
             timeout=timeout,
-            burst=0,
             hold_dead=hold_dead,
             clock=self.clock,
         )

@@ -111,6 +111,11 @@ class Handlers:
             return {}
         return {name: handler.require for name, handler in self._by_type.items()}
 
+    @property
+    def any_latest(self) -> bool:
+        """Whether there is a ``latest_only`` handler at all."""
+        return any(handler.latest_only for handler in self.all)
+
     def latest(self, event_type: str) -> str | None:
         """The name of the handler of this type if it is ``latest_only``."""
         handler = self.find(event_type)

@@ -40,6 +40,7 @@ ACTIONS = {
     "request.refused",
     "request.served",
     "server.drained",
+    "server.fault",
     "server.draining",
     "server.killed",
     "server.started",

@@ -1,0 +1,39 @@
+"""A part of the connector that ends by a fault of its own ends the process, so that it is started anew."""
+
+import asyncio
+
+import pytest
+
+from connector.event import Event
+from tests import events
+from tests.serving import serving
+from tests.wire import TIMEOUT, ask, post
+
+
+@pytest.mark.parametrize("part", ["worker", "feeder"])
+async def test_a_part_that_has_failed_does_not_leave_a_connector_that_only_accepts(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Event:
+        raise RuntimeError("a fault of the connector")
+
+    async with serving() as (connector, port):
+        lost = asyncio.ensure_future(connector.lost())
+        if part == "worker":
+            monkeypatch.setattr(connector.workers, "_handle", fail)
+            assert (await ask(port, post(events.encode(events.minimal())))).status == 202
+        else:
+            monkeypatch.setattr(connector.lanes, "_read_due", fail)
+            connector.lanes.changed(0, (), {})
+        async with asyncio.timeout(TIMEOUT):
+            assert "has failed: RuntimeError" in await lost
+
+
+async def test_a_stop_is_no_loss() -> None:
+    async with serving() as (connector, _):
+        lost = asyncio.ensure_future(connector.lost())
+        await asyncio.sleep(0)
+        lost.cancel()
+        connector.stop_accepting()
+        await connector.drain()
+    assert lost.cancelled()
