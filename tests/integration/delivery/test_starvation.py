@@ -35,6 +35,7 @@ async def test_healthy_events_behind_deep_backlogs_that_fail_are_handled_before_
         states = delivery.states()
         assert sorted(ended) == list(range(200))
         assert {state for name, state in states.items() if name.startswith("bad")} <= {"waiting", "pending"}
+        await delivery.journal.flush()
         assert delivery.journal.size == 3000
 
 
