@@ -119,6 +119,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run what the command line asks for; the exit code."""
     cores = sorted(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("backlog", "ids", "all"), default="all")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--connections", type=int, default=64)
@@ -132,10 +133,13 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.folder) as name:
         folder = Path(name)
         for what, counts in (("backlog", BACKLOGS), ("ids", IDS)):
+            if options.what not in (what, "all"):
+                continue
             sizes = fill(what, [count for count in counts if count <= options.most], folder)
             found = [[measure(size, options, folder) for size in sizes] for _ in range(options.rounds)]
             bars += report(sizes, found)
-    PICTURE.write_text(draw(bars))
+    if options.what == "all":
+        PICTURE.write_text(draw(bars))
     return 0
 
 
