@@ -138,9 +138,7 @@ class Connector:
         left = self.journal.size
         _log.log(
             _WARNING if left and not self.journal.durable else _INFO,
-            "Drained"
-            if not left
-            else f"Drained; {left} events are left" + ("" if self.journal.durable else " and lost"),
+            "Drained" if not left else f"Drained; events left: {left}" + ("" if self.journal.durable else ", and lost"),
             action="server.drained",
             left=left,
             cut_off=cut_off,

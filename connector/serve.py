@@ -33,6 +33,9 @@ KEEPALIVE_TIMEOUT: Final = 75.0
 LINGER: Final = 2.0
 """Seconds that the rest of a refused body is read, so that the client sees the answer and not a reset."""
 
+SAME_SIGNAL: Final = 0.1
+"""Seconds within which a further signal to stop counts as the first one."""
+
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds that requests under way have to get their answer at a stop."""
 
@@ -145,12 +148,20 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
-    """The name of the first SIGTERM or SIGINT; a second one ends the process at once."""
+    """The name of the first SIGTERM or SIGINT; a second one ends the process at once.
+
+    What comes within ``SAME_SIGNAL`` of the first is the same: some supervisors signal the process and then its group.
+    """
     stop: asyncio.Future[str] = loop.create_future()
+    first_at = 0.0
 
     def first_or_second(number: signal.Signals) -> None:
+        nonlocal first_at
         if not stop.done():
+            first_at = loop.time()
             stop.set_result(number.name)
+            return
+        if loop.time() - first_at < SAME_SIGNAL:
             return
         _log.warning(f"Second {number.name}: ending at once", action="server.killed")
         log.writer.detach()
