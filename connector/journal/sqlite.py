@@ -239,6 +239,7 @@ class SqliteStore(Store):
 
     def _load(self) -> None:
         db = self._db
+        self._data_version = -1  # each connection counts anew: what came before this one is looked at, too
         db.execute("BEGIN IMMEDIATE")
         self._ids = RememberedIds(db)
         (newest,) = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()

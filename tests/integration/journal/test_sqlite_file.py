@@ -153,6 +153,22 @@ def test_page_damaged_while_running_is_not_written_over(path: Path, clock: Clock
         assert fault.value.fatal
 
 
+def test_command_left_while_the_journal_could_not_be_written_is_seen_afterwards(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock)) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        store.commit(Batch())
+        other.execute("BEGIN IMMEDIATE")
+        store._db.execute("PRAGMA busy_timeout = 0")
+        with pytest.raises(StoreError, match="locked"):
+            store.commit(Batch())
+        other.execute("""INSERT INTO commands (made_at, command) VALUES (1000, '{"verb":"pause"}')""")
+        other.execute("COMMIT")
+        store.recover()
+        assert store.has_mail()
+        store.commit(batch := Batch())
+        assert batch.change is not None
+        assert not store.has_mail()
+
+
 @pytest.fixture
 def pruning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tidy, "PRUNE_REST_SECONDS", 0.0)
