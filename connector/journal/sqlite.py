@@ -140,7 +140,8 @@ class SqliteStore(Store):
             self._abandon()
             raise StoreError(text_of(fault), fatal=_is_fatal(fault, committing)) from fault
         self._mail = False
-        self._checkpoints.note(len(batch.appends) + len(batch.settles))
+        size = sum([len(event.raw) for event in batch.appends])
+        self._checkpoints.note(len(batch.appends) + len(batch.settles), size)
         self.wants_upkeep = self._checkpoints.due
         self._look_at_disk(now)
 

@@ -311,6 +311,17 @@ def test_file_gives_room_back_when_a_flood_is_over(path: Path, clock: Clock) -> 
     assert steps < 2000 // tidy.PRUNE_ROWS + full // 4096 // tidy.VACUUM_PAGES + 5
 
 
+def test_large_bodies_do_not_fill_the_disk_with_the_write_ahead_log(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock)) as store:
+        for _ in range(100):
+            large = event()
+            large.raw = bytes(2 << 20)
+            store.commit(Batch(appends=[large]))
+            while store.wants_upkeep:
+                store.upkeep()
+        assert Path(f"{path}-wal").stat().st_size < 150 << 20
+
+
 def test_claiming_due_events_does_not_look_at_pending_ones(path: Path, clock: Clock) -> None:
     with closing(_open(path, clock)) as store:
         events = [event(lane=f"lane:{number}") for number in range(5000)]
