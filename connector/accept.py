@@ -77,7 +77,8 @@ class Accept:
             log.event_line("event.accepted", "Event accepted", event)
         else:
             _log_duplicate(event)
-        if request.version == HttpVersion11 and request.keep_alive:
+        # A client that does not read its answers is not given the next one before it does: aiohttp's own waits for it.
+        if request.version == HttpVersion11 and request.keep_alive and not request.protocol.writing_paused:
             return _ACCEPTED
         return web.Response(status=202, body=BODY, content_type="application/json")
 
