@@ -77,7 +77,8 @@ class Accept:
             log.event_line("event.accepted", "Event accepted", event)
         else:
             _log_duplicate(event)
-        if request.version == HttpVersion11 and request.keep_alive:
+        # A client that does not read its answers is not given the next one before it does: aiohttp's own waits for it.
+        if request.version == HttpVersion11 and request.keep_alive and not request.protocol.writing_paused:
             return _ACCEPTED
         return web.Response(status=202, body=BODY, content_type="application/json")
 
@@ -95,11 +96,12 @@ class Accept:
             raise
         if new:
             log.event_line("event.accepted", "Event accepted", event)
+            future = answers.expect(event.event_id)  # an earlier series, joined above, may have ended meanwhile
         else:
             _log_duplicate(event)
-        if not new and not joined:
-            answers.withdraw(event.event_id)
-            return
+            if not (joined or future.done() or answers.is_ending(event.event_id)):
+                answers.withdraw(event.event_id)
+                return
         outcome = await answers.wait(event.event_id, future)
         error = refusal(outcome) if outcome is not None else None
         if error is not None:

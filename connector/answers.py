@@ -10,7 +10,9 @@ here: a retry becomes ``dead`` ("left to NSPS"), and what NSPS sends later is a 
 has got its 202 the connector retries by itself. Both cannot happen, since
 
 1. whether a request waits is asked once, when the attempt has ended, and from then on its time cannot run out;
-2. the answer is given only when the outcome is kept: until then, the same event sent again joins the wait.
+2. the answer is given only when the outcome is kept: until then, the same event sent again joins the wait;
+3. a request is told only of an attempt that ended while it waited, or of one that was the last: never of one that is
+   repeated here, nor of an earlier series than its own.
 """
 
 import asyncio
@@ -42,9 +44,15 @@ class Answers:
             future = self._waiting[event_id] = asyncio.get_running_loop().create_future()
         return future
 
+    def is_ending(self, event_id: str) -> bool:
+        """Whether the attempt has ended while a request waited, and its outcome is not kept yet."""
+        return event_id in self._ended
+
     def withdraw(self, event_id: str) -> None:
-        """Nobody is to wait for this event: it was not stored."""
-        self._waiting.pop(event_id, None)
+        """Nobody is to wait for this event any more: whoever does gets a 202, and the retrying is the connector's."""
+        future = self._waiting.pop(event_id, None)
+        if future is not None:
+            future.set_result(None)
 
     async def wait(self, event_id: str, future: "asyncio.Future[Outcome | None]") -> Outcome | None:
         """The kept outcome; None where the attempt has not ended in time."""
@@ -59,7 +67,7 @@ class Answers:
     def let_go(self) -> None:
         """The connector stops: who waits for an attempt that has not ended gets its 202, and the event stays."""
         for event_id in self._waiting.keys() - self._ended:
-            self._waiting.pop(event_id).set_result(None)
+            self.withdraw(event_id)
 
     def ended(self, event: Event, outcome: Outcome) -> Outcome:
         """The outcome that is to be kept of an attempt that has ended with ``outcome``."""
@@ -71,10 +79,12 @@ class Answers:
         return Outcome("dead", f"{LEFT_TO_NSPS}: {outcome.reason}", ms=outcome.ms, kind=outcome.kind)
 
     def kept(self, event: Event, outcome: Outcome) -> None:
-        """An outcome is kept: tell who waits for it."""
+        """An outcome is kept: tell who waits for it. Who came after an attempt that is repeated here waits on."""
+        if event.event_id not in self._ended and not outcome.final:
+            return
         self._ended.discard(event.event_id)
         future = self._waiting.pop(event.event_id, None)
-        if future is not None and not future.done():
+        if future is not None:
             future.set_result(outcome)
 
 

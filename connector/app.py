@@ -114,7 +114,7 @@ class Connector:
         if journal in ended:
             return f"the journal is lost: {journal.result()}"
         task = ended.pop()
-        fault = task.exception()
+        fault = asyncio.CancelledError() if task.cancelled() else task.exception()
         _log.error(f"The {task.get_name()} has failed", action="server.fault", exc_info=fault)
         return f"the {task.get_name()} has failed: {type(fault).__name__}"
 

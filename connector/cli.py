@@ -224,6 +224,8 @@ def stats(as_json: bool) -> None:
     _console().print(facts)
 
 
+_NO_TEXT: Final = "what was named is no UTF-8 text"
+
 COMMANDS: Final = (events, replay, discard, lanes, pause, resume, stats)
 
 
@@ -256,6 +258,8 @@ def _history() -> Iterator[History]:
             yield past
     except sqlite3.Error as fault:
         raise click.ClickException(f"{path} cannot be read: {fault}") from None
+    except UnicodeEncodeError:
+        raise click.ClickException(_NO_TEXT) from None
 
 
 def _send(verb: Verb, names: list[str]) -> Answer:
@@ -267,6 +271,8 @@ def _send(verb: Verb, names: list[str]) -> Answer:
         return mailbox.send(make_store(settings, path, time.time), path, Command(verb, names))
     except StartError as fault:
         raise click.ClickException(str(fault)) from None
+    except UnicodeEncodeError:
+        raise click.ClickException(_NO_TEXT) from None
 
 
 def _say(answer: Answer) -> None:

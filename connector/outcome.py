@@ -91,7 +91,7 @@ def decide(
     ``age``    seconds since acceptance, ``now`` seconds since the epoch, ``chance`` from 0 to 1 for the jitter
     ``hold_dead``  whether a dead head holds its lane
     """
-    kind = str(getattr(fault, "kind", ""))
+    kind = _kind(fault)
     match fault:
         case Ignored():
             return Outcome("ignored", _text(fault), ms=ms)
@@ -105,6 +105,13 @@ def decide(
         return Outcome("held" if hold_dead else "dead", f"{why}: {reason}"[:MAX_REASON], ms=ms, kind=kind)
     due = now + policy.delay(attempt, chance, asked)
     return Outcome("waiting", reason[:MAX_REASON], due=due, ms=ms, kind=kind)
+
+
+def _kind(fault: BaseException) -> str:
+    try:
+        return str(getattr(fault, "kind", ""))
+    except Exception:  # noqa: BLE001 - somebody else's exception, which means something else by it
+        return ""
 
 
 def _text(fault: BaseException) -> str:

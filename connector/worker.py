@@ -181,19 +181,22 @@ class Workers:
             note = await handler.call(event)
         except Postponed:
             raise
-        except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
-            fault = raised
         except asyncio.CancelledError as raised:
             if worker.cut_off:
                 fault = TimeoutError(f"cut off after {timeout:g} s")
-            elif worker.task.cancelling():  # type: ignore[union-attr]
+            elif self._stopping and worker.task.cancelling():  # type: ignore[union-attr]
                 raise
             else:
-                fault = raised  # something that the handler waited for was cancelled, not the worker
+                fault = raised  # by the handler itself, or something that it waited for: the worker goes on
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
+            fault = raised
         finally:
             worker.event = None
-            if worker.cut_off:  # whatever the handler made of it
-                worker.forget_cut_off()
+            worker.cut_off = 0
+            if worker.task.cancelling() and not self._stopping:  # type: ignore[union-attr]
+                await worker.go_on()
         ms = round((time.monotonic() - started) * 1000)
         if fault is None:
             return done(note, ms, handler.name, applied)
@@ -251,8 +254,9 @@ class _Worker:
         self.deadline = deadline
         self.task.cancel()  # type: ignore[union-attr]
 
-    def forget_cut_off(self) -> None:
-        """The task goes on, as one that nobody wants to cancel."""
-        for _ in range(self.cut_off):
-            self.task.uncancel()  # type: ignore[union-attr]
-        self.cut_off = 0
+    async def go_on(self) -> None:
+        """Forget that the task was cancelled, by the watch or by its handler, whatever the handler made of it."""
+        while self.task.uncancel():  # type: ignore[union-attr]
+            pass
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)  # where a cancellation that is still to come arrives

@@ -140,7 +140,8 @@ class SqliteStore(Store):
             self._abandon()
             raise StoreError(text_of(fault), fatal=_is_fatal(fault, committing)) from fault
         self._mail = False
-        self._checkpoints.note(len(batch.appends) + len(batch.settles))
+        size = sum([len(event.raw) for event in batch.appends])
+        self._checkpoints.note(len(batch.appends) + len(batch.settles), size)
         self.wants_upkeep = self._checkpoints.due
         self._look_at_disk(now)
 
@@ -239,6 +240,7 @@ class SqliteStore(Store):
 
     def _load(self) -> None:
         db = self._db
+        self._data_version = -1  # each connection counts anew: what came before this one is looked at, too
         db.execute("BEGIN IMMEDIATE")
         self._ids = RememberedIds(db)
         (newest,) = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()

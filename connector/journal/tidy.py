@@ -25,6 +25,9 @@ VACUUM_PAGES: Final = 200
 CHECKPOINT_EVENTS: Final = 8000
 """Events noted between checkpoints: some 60 MB of write-ahead log."""
 
+NOTED_BYTES: Final = 8 * 1024
+"""Bytes of a body that count like an event noted: large bodies are to fill no disk with the log."""
+
 
 class Pruning:
     """Takes events whose time is over out of the file.
@@ -79,9 +82,9 @@ class Checkpoints:
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: Future[None] | None = None
 
-    def note(self, events: int) -> None:
-        """So many events more are in the log."""
-        self._noted += events
+    def note(self, events: int, size: int) -> None:
+        """So many events more are in the log, and so many bytes of bodies."""
+        self._noted += events + size // NOTED_BYTES
 
     @property
     def due(self) -> bool:

@@ -277,3 +277,15 @@ def test_command_that_is_not_understood_says_what_is_wrong(cli: Cli, command: tu
     result = cli(*command)
     assert result.exit_code == 2
     assert "Error: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("replay",), ("discard",), ("lanes", "skip"), ("events", "show"), ("events", "list", "--subscriber")]
+)
+def test_name_that_is_no_text_is_an_error_and_no_stack_trace(
+    filled: Delivery, cli: Cli, command: tuple[str, ...]
+) -> None:
+    result = cli(*command, "\udcff")
+    assert result.exit_code == 1
+    assert "Error: what was named is no UTF-8 text" in result.stderr
+    assert filled.path.exists()

@@ -29,6 +29,15 @@ async def test_a_part_that_has_failed_does_not_leave_a_connector_that_only_accep
             assert "has failed: RuntimeError" in await lost
 
 
+async def test_a_part_that_was_cancelled_is_told_like_one_that_failed() -> None:
+    async with serving() as (connector, _):
+        lost = asyncio.ensure_future(connector.lost())
+        await asyncio.sleep(0)
+        connector.workers.tasks[-1].cancel()
+        async with asyncio.timeout(TIMEOUT):
+            assert "has failed: CancelledError" in await lost
+
+
 async def test_a_stop_is_no_loss() -> None:
     async with serving() as (connector, _):
         lost = asyncio.ensure_future(connector.lost())

@@ -106,3 +106,12 @@ def test_a_wait_that_is_no_number_does_not_make_the_event_wait_for_ever() -> Non
     found = outcome(Retry("busy", after=float("nan")))
     assert found.due is not None
     assert found.due >= 1000.0
+
+
+def test_an_exception_that_means_something_else_by_kind_is_an_ordinary_fault() -> None:
+    class Odd(Exception):
+        @property
+        def kind(self) -> str:
+            raise RuntimeError("not known yet")
+
+    assert (outcome(Odd("bad")).state, outcome(Odd("bad")).kind) == ("waiting", "")

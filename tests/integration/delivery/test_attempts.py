@@ -1,7 +1,9 @@
 """Attempts: what a handler is given, how it may end, and what becomes of its event."""
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -303,3 +305,55 @@ async def test_order_holds_while_the_head_is_tried_again(tmp_path: Path) -> None
         await delivery.until(lambda: len(done) == 60)
     for subscriber in range(3):
         assert [int(name) for name in ids(done) if int(name) % 3 == subscriber] == list(range(subscriber, 60, 3))
+
+
+class Panic(BaseException):
+    """What libraries with a core in another language raise."""
+
+
+async def panics() -> None:
+    raise Panic("a fault in a library")
+
+
+async def cancels_itself() -> None:
+    this = asyncio.current_task()
+    assert this is not None
+    this.cancel()
+    await asyncio.sleep(0)
+
+
+async def cancels_itself_and_returns() -> None:
+    this = asyncio.current_task()
+    assert this is not None
+    this.cancel()
+
+
+async def cancels_itself_and_catches_it() -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        await cancels_itself()
+
+
+@pytest.mark.parametrize(
+    "misbehave", [panics, cancels_itself, cancels_itself_and_returns, cancels_itself_and_catches_it]
+)
+async def test_no_handler_takes_its_worker_down_and_with_it_the_process_again_and_again(
+    misbehave: Callable[[], Awaitable[None]], tmp_path: Path
+) -> None:
+    tried = []
+
+    @on("SIM/Updated")
+    async def handler(event: Event) -> None:
+        tried.append(event.event_id)
+        if len(tried) == 1:
+            await misbehave()
+        if len(tried) == 2:
+            gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            gone.cancel()
+            await gone
+
+    async with delivering(tmp_path, handler, workers=1) as delivery:
+        await delivery.accept("one")
+        await delivery.accept("two")
+        await delivery.become(one="done", two="done")
+        assert not [task for task in delivery.workers.tasks if task.done()]
+    assert len(tried) >= 3

@@ -153,6 +153,22 @@ def test_page_damaged_while_running_is_not_written_over(path: Path, clock: Clock
         assert fault.value.fatal
 
 
+def test_command_left_while_the_journal_could_not_be_written_is_seen_afterwards(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock)) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        store.commit(Batch())
+        other.execute("BEGIN IMMEDIATE")
+        store._db.execute("PRAGMA busy_timeout = 0")
+        with pytest.raises(StoreError, match="locked"):
+            store.commit(Batch())
+        other.execute("""INSERT INTO commands (made_at, command) VALUES (1000, '{"verb":"pause"}')""")
+        other.execute("COMMIT")
+        store.recover()
+        assert store.has_mail()
+        store.commit(batch := Batch())
+        assert batch.change is not None
+        assert not store.has_mail()
+
+
 @pytest.fixture
 def pruning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tidy, "PRUNE_REST_SECONDS", 0.0)
@@ -293,6 +309,17 @@ def test_file_gives_room_back_when_a_flood_is_over(path: Path, clock: Clock) -> 
             steps += 1
     assert path.stat().st_size < full / 2
     assert steps < 2000 // tidy.PRUNE_ROWS + full // 4096 // tidy.VACUUM_PAGES + 5
+
+
+def test_large_bodies_do_not_fill_the_disk_with_the_write_ahead_log(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock)) as store:
+        for _ in range(100):
+            large = event()
+            large.raw = bytes(2 << 20)
+            store.commit(Batch(appends=[large]))
+            while store.wants_upkeep:
+                store.upkeep()
+        assert Path(f"{path}-wal").stat().st_size < 150 << 20
 
 
 def test_claiming_due_events_does_not_look_at_pending_ones(path: Path, clock: Clock) -> None:
