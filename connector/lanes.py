@@ -35,7 +35,7 @@ from typing import Final
 from connector.errors import Unavailable
 from connector.event import Event
 from connector.journal import Journal
-from connector.newest import Snapshot, is_older, snapshot
+from connector.newest import Snapshot, is_older, snapshot, snapshot_of
 from connector.outcome import Outcome
 
 LOOK_AHEAD: Final = 16
@@ -270,9 +270,9 @@ class Lanes:
             self._loaded += 1
 
     def _note_newest(self, lane: Lane, event: Event, handler: str) -> None:
-        this = snapshot(event.body, event.seq, event.event_id)
+        this = snapshot_of(event)
         newest = lane.newest.get(handler)
-        if newest is None or is_older(newest, this):
+        if this is not None and (newest is None or is_older(newest, this)):
             lane.newest[handler] = this
 
     def _go_on(self, lane: Lane) -> None:

@@ -6,7 +6,7 @@ that differs. A tie, or no time that both have, goes by the order of acceptance.
 
 import msgspec
 
-from connector.event import EventBody, parse_time
+from connector.event import Event, EventBody, parse_time
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -29,6 +29,14 @@ def snapshot(body: EventBody, seq: int, event_id: str) -> Snapshot:
     times = (body.updated_at, body.created_at, body.data.variables.get("event_time"))
     updated, created, happened = (time.timestamp() if (time := parse_time(text)) else None for text in times)
     return Snapshot(updated, created, happened, seq, event_id)
+
+
+def snapshot_of(event: Event) -> Snapshot | None:
+    """The snapshot of an accepted event; None where its body cannot be read any more, as after a rotten bit."""
+    try:
+        return snapshot(event.body, event.seq, event.event_id)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def is_older(one: Snapshot, other: Snapshot) -> bool:

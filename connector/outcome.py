@@ -14,6 +14,9 @@ FINAL: Final = frozenset({"done", "ignored", "superseded", "dead"})
 MAX_REASON: Final = 500
 """Characters kept of a reason, note or error."""
 
+MOST_SECONDS: Final = 10**9
+"""What is made of a longer wait that a handler asks for; RETRY_MAX is the bound that counts, this one is a float."""
+
 
 class Retry(Exception):
     """Raised by a handler: try again, after ``after`` seconds if given, else by the usual backoff."""
@@ -98,7 +101,7 @@ def decide(
         case DeadLetter():
             return Outcome("held" if hold_dead else "dead", _text(fault), ms=ms, kind=kind)
         case Retry():
-            reason, asked = _text(fault), _seconds(fault.after)
+            reason, asked = _text(fault), _seconds(getattr(fault, "after", None))  # an own kind of Retry may lack it
         case _:
             reason, asked = f"{type(fault).__name__}: {_text(fault)}".removesuffix(": "), None
     if why := policy.gives_up(attempt, age, max_attempts):
@@ -124,7 +127,7 @@ def _text(fault: BaseException) -> str:
 def _seconds(asked: object) -> float | None:
     """What a handler asked for, if it is a number of seconds at all."""
     if isinstance(asked, (int, float)) and asked == asked:
-        return float(asked)
+        return float(min(max(asked, 0), MOST_SECONDS))
     return None
 
 

@@ -15,7 +15,7 @@ from connector.event import Event
 from connector.handlers import Handler, Handlers
 from connector.journal import Journal
 from connector.lanes import Lanes
-from connector.newest import Snapshot, after, is_older, snapshot
+from connector.newest import Snapshot, after, is_older, snapshot_of
 from connector.outcome import Outcome, Postponed, decide, done
 from connector.retry import RetryPolicy
 
@@ -156,8 +156,8 @@ class Workers:
         if handler is not None and not handler.latest_only and event.due is None:
             return await self._run(worker, event, handler, None)
         applied = None
-        if handler is not None and handler.latest_only and event.due != inf:
-            mine = snapshot(event.body, event.seq, event.event_id)
+        mine = snapshot_of(event) if handler is not None and handler.latest_only and event.due != inf else None
+        if handler is not None and mine is not None:
             by = self._lanes.newer(event, handler.name)
             if by is None:
                 before = await self._journal.newest(event.lane, handler.name)

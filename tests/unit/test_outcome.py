@@ -102,6 +102,18 @@ def test_a_wait_of_the_wrong_type_is_an_outcome_too() -> None:
     assert outcome(Retry("busy", after="30")).state == "waiting"  # type: ignore[arg-type]
 
 
+def test_a_wait_too_large_for_a_float_is_an_outcome_too() -> None:
+    assert outcome(Retry("busy", after=10**400)).due == 1600.0
+
+
+def test_a_retry_of_the_author_s_own_that_leaves_its_wait_out_is_an_outcome_too() -> None:
+    class Busy(Retry):
+        def __init__(self, queue: str) -> None:
+            self.queue = queue
+
+    assert outcome(Busy("provisioning")).due == 1001.0
+
+
 def test_a_wait_that_is_no_number_does_not_make_the_event_wait_for_ever() -> None:
     found = outcome(Retry("busy", after=float("nan")))
     assert found.due is not None

@@ -1,7 +1,9 @@
 """Promise 4: a ``latest_only`` handler never applies a snapshot older than one already applied."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -116,6 +118,23 @@ async def test_held_event_stays_held_when_a_newer_one_is_accepted(tmp_path: Path
         assert delivery.states() == {"bad": "held", "new": "pending"}
         await delivery.command("skip", "i_account:1")
         await delivery.become(new="done")
+
+
+async def test_body_that_cannot_be_read_any_more_ends_its_event_and_not_the_connector(tmp_path: Path) -> None:
+    @on("SIM/Updated", latest_only=True, max_attempts=1)
+    async def reads(event: Event) -> str:
+        return event.data.event_type
+
+    async with delivering(tmp_path, reads) as delivery:
+        await delivery.command("pause")
+        for event_id, i_account in (("before", 1), ("rotten", 1), ("other", 2)):
+            await accept(delivery, event_id, 1, i_account)
+        await delivery.stop()
+        with closing(sqlite3.connect(delivery.path)) as db, db:
+            db.execute("UPDATE events SET body = substr(body, 2) WHERE event_id = 'rotten'")
+        await delivery.start()
+        await delivery.command("resume")
+        await delivery.become(before="done", rotten="dead", other="done")
 
 
 async def test_event_is_not_superseded_by_one_that_was_discarded(tmp_path: Path) -> None:
