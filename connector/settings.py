@@ -262,10 +262,10 @@ class Settings:
         "", _statuses, "What a status means where it is not the usual: 404=done,409=retry (done, retry, dead, ignored)."
     )
     breaker_failures: int = _setting(
-        "10", _whole(0, 1_000_000), "Failures in a row after which the target counts as away; 0: any number."
+        "10", _whole(0, 1_000_000), "Failures in a row after which the target counts as away; 0: off."
     )
     breaker_share: float = _setting(
-        "50", _number(0, 100), "Percentage of failures among the last BREAKER_CALLS with the same effect; 0: none."
+        "50", _number(0, 100), "Percentage of failures among the last BREAKER_CALLS with the same effect; 0: off."
     )
     breaker_calls: int = _setting("50", _whole(1, 100_000), "How many calls BREAKER_SHARE looks at.")
     breaker_cool_down: float = _setting(
