@@ -1,5 +1,5 @@
 """The command line of the simulator. Exit codes: 0 clean, 1 a promise was broken, 2 bad options, 3 the
-run could not be carried out.
+run could not be carried out or no event was accepted.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 def command(**options: Any) -> None:
     """Be NSPS: send events to a connector, and judge what became of them.
 
-    Exit code 1: a promise was broken. 2: bad options. 3: the run could not be carried out.
+    Exit code 1: a promise was broken. 2: bad options. 3: the run could not be carried out, or no event was
+    accepted.
     """
     flavour = BILL_RUN if options["profile"] == "bill-run" else LIFE
     if options["dump"]:
@@ -172,7 +173,7 @@ def command(**options: Any) -> None:
         click.echo(f"Error: {fault}", err=True)
         sys.exit(3)
     print_summary(outcome, console)
-    sys.exit(1 if outcome.verdict.broken else 0)
+    sys.exit({"clean": 0, "broken": 1}.get(outcome.verdict.word, 3))
 
 
 def _watcher(show: Show) -> Any:

@@ -107,6 +107,13 @@ class Verdict:
         """The promises that were broken."""
         return [kind for kind in BROKEN if self.found[kind]]
 
+    @property
+    def word(self) -> str:
+        """``broken``, ``clean``, or ``nothing accepted``: then there was nothing to judge the connector by."""
+        if self.broken:
+            return "broken"
+        return "clean" if self.accepted else "nothing accepted"
+
     def note(self, kind: str, index: int, at: float = math.nan) -> None:
         """Count one finding."""
         self.found[kind] += 1

@@ -69,8 +69,9 @@ def write_page(outcome: Outcome, path: Path) -> None:
 
 def page(outcome: Outcome) -> str:
     """Render the page."""
-    broken = bool(outcome.verdict.broken)
-    badge = '<span class="badge bad">promises broken</span>' if broken else '<span class="badge good">clean</span>'
+    word = outcome.verdict.word
+    text = "promises broken" if word == "broken" else word
+    badge = f'<span class="badge {"good" if word == "clean" else "bad"}">{text}</span>'
     facts = scenario_facts(outcome)
     loop = (
         f"closed loop, {facts['closed_loop_connections']} connections"
@@ -81,7 +82,7 @@ def page(outcome: Outcome) -> str:
         f"{facts['url']} · seed {facts['seed']} · {facts['subscribers']:,} subscribers · {loop} · "
         f"{outcome.seconds:,.0f} s · time scale {facts['time_scale']:g}"
     )
-    title = f"NSPS simulator: {'broken' if broken else 'clean'}"
+    title = f"NSPS simulator: {word}"
     left, right = _promises(outcome) + _answers(outcome), _times(outcome) + _setting(outcome)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -59,7 +59,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
     verdict, scenario = outcome.verdict, outcome.setting.scenario
     events = Events(scenario.seed, scenario.population())
     return {
-        "verdict": "broken" if verdict.broken else "clean",
+        "verdict": verdict.word,
         "deliveries_judged": verdict.forwards,
         "broken": {kind: verdict.found[kind] for kind in BROKEN},
         "noted": {kind: verdict.found[kind] for kind in NOTED},
@@ -227,6 +227,8 @@ def _print_verdict(outcome: Outcome, console: Console) -> None:
         )
     if verdict.broken:
         console.print("[bold red]Verdict: promises were broken.[/]")
+    elif not verdict.accepted:
+        console.print("[bold yellow]No verdict: no event was accepted. Are --url and --token the right ones?[/]")
     else:
         console.print("[bold green]Verdict: clean.[/]")
 

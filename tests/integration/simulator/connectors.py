@@ -15,7 +15,7 @@ from collections import defaultdict
 
 from aiohttp import ClientError, ClientSession, web
 
-KINDS = ("honest", "careful", "dropper", "repeater", "swapper", "gullible", "forgetful", "mortal")
+KINDS = ("honest", "careful", "dropper", "repeater", "swapper", "gullible", "forgetful", "mortal", "stranger")
 KIND = sys.argv[1] if len(sys.argv) > 1 else "honest"
 LAG = 0.1 if KIND == "forgetful" else 0.0  # seconds that an accepted event waits in memory
 
@@ -73,7 +73,7 @@ class Lanes:
 
 async def application() -> web.Application:
     """Make the connector."""
-    token = f"Bearer {os.environ['API_TOKEN']}"
+    token = f"Bearer {os.environ['API_TOKEN']}" + ("-of-another" if KIND == "stranger" else "")
 
     async def process_event(request: web.Request) -> web.Response:
         if KIND != "gullible" and request.headers.get("Authorization") != token:
