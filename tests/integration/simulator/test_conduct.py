@@ -153,7 +153,7 @@ def test_the_exit_code_tells_the_verdict(free_port: int, tmp_path: Path, kind: s
 
 def test_a_run_of_which_nothing_was_accepted_is_not_called_clean(free_port: int, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    more = ("--duration", "1", "--settle", "0.1", "--json", str(report), "--html", str(tmp_path / "report.html"))
+    more = ("--duration", "1", "--patience", "0", "--json", str(report), "--html", str(tmp_path / "report.html"))
     run = subprocess.run(command(free_port, "stranger", *more), capture_output=True, text=True, check=False)
     assert run.returncode == 3, run.stderr
     assert "no event was accepted" in run.stdout
