@@ -48,7 +48,7 @@ class Connector:
             self.handlers.latest if self.handlers.any_latest else None,
             self.answers.kept if self.answers else None,
         )
-        self.target = external.from_settings(settings, self.lanes, clock)
+        self.target = external.from_settings(settings, self.lanes, clock, self.journal.note_target)
         self.workers = Workers(
             self.lanes,
             self.journal,

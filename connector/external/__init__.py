@@ -58,9 +58,11 @@ def target() -> Target:
         raise Retry("TARGET_URL is not set: there is no external system to call") from None
 
 
-def from_settings(settings: Settings, gate: Gate, clock: Callable[[], float]) -> Target | None:
-    """The client that the settings describe, None without TARGET_URL. Raises StartError."""
-    return Target(settings, gate=gate, clock=clock) if settings.target_url else None
+def from_settings(
+    settings: Settings, gate: Gate, clock: Callable[[], float], note: Callable[[str], None]
+) -> Target | None:
+    """The client that the settings describe, None without TARGET_URL; ``note`` is the breaker's. Raises StartError."""
+    return Target(settings, gate=gate, clock=clock, note=note) if settings.target_url else None
 
 
 @asynccontextmanager

@@ -89,16 +89,25 @@ class Breaker:
     ``concurrency``  calls allowed at a time when all is well
     ``later``        calls a function after some seconds, such as ``loop.call_later``
     ``chance``       from 0 to 1, for the jitter
+    ``note``         is told why the target seems to be away, and an empty text when it is back
     """
 
     def __init__(
-        self, rules: Rules, concurrency: int, gate: Gate, *, later: Later, chance: Callable[[], float]
+        self,
+        rules: Rules,
+        concurrency: int,
+        gate: Gate,
+        *,
+        later: Later,
+        chance: Callable[[], float],
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._rules = rules
         self._concurrency = concurrency
         self._gate = gate
         self._later = later
         self._chance = chance
+        self._note = note
         self._limit = ConcurrencyLimit(concurrency)
         self._in_a_row = 0
         self._last: deque[bool] = deque(maxlen=rules.calls)
@@ -179,6 +188,7 @@ class Breaker:
         wait *= 1 - JITTER + 2 * JITTER * self._chance()
         self._openings += 1
         self._gate.hold(HOLD)
+        self._note(reason)
         before.turn_all_away()
         self._timer = self._later(wait, self._half_open)
         _log.warning(
@@ -197,6 +207,7 @@ class Breaker:
 
     def _close(self) -> None:
         self.state, self.reason = "closed", ""
+        self._note("")
         self._in_a_row = 0
         self._last.clear()
         self._limit.limit = min(2, self._concurrency)

@@ -89,6 +89,7 @@ class Target:
         gate: Gate,
         clock: Callable[[], float],
         chance: Callable[[], float] = random.random,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self._base = settings.target_url.rstrip("/")
@@ -112,6 +113,7 @@ class Target:
             gate,
             later=lambda wait, call: asyncio.get_running_loop().call_later(wait, call),
             chance=chance,
+            note=note,
         )
         self._authorization: Authorization = authorization(settings, self._post_form, clock)
         self._session: aiohttp.ClientSession | None = None

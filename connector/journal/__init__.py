@@ -115,5 +115,9 @@ class Journal(ABC):
         """Make waiting events that are due pending again: their lanes, and when the next one is due."""
 
     @abstractmethod
+    def note_target(self, away: str) -> None:
+        """Let operators see why the external system seems to be away; an empty text when it is back."""
+
+    @abstractmethod
     async def newest(self, lane: str, handler: str) -> Snapshot | None:
         """The newest snapshot of this lane that ``handler`` has applied, as its settled outcomes said."""

@@ -48,6 +48,10 @@ MIGRATIONS: Final = (
     );
     ALTER TABLE meta ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    ALTER TABLE meta ADD COLUMN away TEXT NOT NULL DEFAULT '';
+    ALTER TABLE meta ADD COLUMN away_since REAL;
+    """,
 )
 """What makes a file of version n one of version n + 1; the version is SQLite's ``user_version``."""
 

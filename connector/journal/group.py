@@ -127,6 +127,10 @@ class Store(ABC):
         """As ``Journal.claim_due``."""
 
     @abstractmethod
+    def note_target(self, away: str) -> None:
+        """As ``Journal.note_target``."""
+
+    @abstractmethod
     def newest(self, lane: str, handler: str) -> Snapshot | None:
         """As ``Journal.newest``."""
 
@@ -228,6 +232,14 @@ class GroupCommitJournal(Journal):
 
     async def claim_due(self, now: float, limit: int) -> tuple[Sequence[str], float | None]:
         return await self.call(lambda store: store.claim_due(now, limit))
+
+    def note_target(self, away: str) -> None:
+        if self._closing or self._fault is not None:
+            return  # an outage of the disk is what operators look at then
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda noted: noted.exception())  # nobody waits for it
+        self._calls.append((lambda store: store.note_target(away), future))
+        self._work.set()
 
     async def newest(self, lane: str, handler: str) -> Snapshot | None:
         return await self.call(lambda store: store.newest(lane, handler))

@@ -157,10 +157,11 @@ class History:
         oldest = self._db.execute(
             "SELECT e.accepted_at FROM open o JOIN events e ON e.seq = o.seq ORDER BY o.seq LIMIT 1"
         ).fetchone()
-        (paused,) = self._db.execute("SELECT paused FROM meta").fetchone()
+        paused, away, away_since = self._db.execute("SELECT paused, away, away_since FROM meta").fetchone()
         counters = dict(self._db.execute("SELECT name, count FROM counters").fetchall())
         return {
             "paused": bool(paused),
+            "target_away": {"reason": away, "since": away_since} if away else None,
             "open": {"pending": total - waiting - held, "waiting": waiting, "held": held},
             "oldest_open_at": oldest[0] if oldest else None,
             "total": counters,

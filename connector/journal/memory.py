@@ -96,6 +96,9 @@ class MemoryJournal(Journal):
         rest = waiting[len(claimed) :]
         return [lane for _, lane in claimed], rest[0][0] if rest else None
 
+    def note_target(self, away: str) -> None:
+        """Nobody can look into this journal from outside; the log has it."""
+
     async def newest(self, lane: str, handler: str) -> Snapshot | None:
         return self._newest.get((lane, handler))
 

@@ -212,6 +212,10 @@ class SqliteStore(Store):
         (next_due,) = self._db.execute("SELECT min(due) FROM open WHERE state > 0 AND state = ?", (WAITING,)).fetchone()
         return [lane for _, lane in due], next_due
 
+    def note_target(self, away: str) -> None:
+        since = self._clock() if away else None
+        self._db.execute("UPDATE meta SET away = ?, away_since = iif(away = '', ?, away_since)", (away, since))
+
     def newest(self, lane: str, handler: str) -> Snapshot | None:
         row = self._db.execute(
             "SELECT updated, created, happened, seq, event_id FROM newest WHERE lane = ? AND handler = ?",
@@ -248,6 +252,7 @@ class SqliteStore(Store):
         (self.open_events,) = db.execute("SELECT count(*) FROM open").fetchone()
         (paused,) = db.execute("SELECT paused FROM meta").fetchone()
         self.holds = [PAUSED] if paused else []
+        db.execute("UPDATE meta SET away = ''")
         db.execute("DELETE FROM commands WHERE made_at < ?", (self._clock() - COMMAND_SECONDS,))
         latest = self._clock() + self._longest_wait
         db.execute("UPDATE open SET due = ? WHERE state > 0 AND state = ? AND due > ?", (latest, WAITING, latest))

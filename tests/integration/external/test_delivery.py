@@ -3,11 +3,13 @@
 import asyncio
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from connector.external.breaker import HOLD
+from connector.journal import history
 from tests.conftest import Lines
 from tests.integration.external.delivery import Told, numbered, serving
 from tests.integration.external.targets import Seen, standing, until
@@ -19,6 +21,34 @@ BREAKER = {
     "BREAKER_COOL_DOWN_MAX": "80ms",
     "WORKERS": "16",
 }
+
+
+async def test_an_operator_sees_that_the_target_is_away_and_since_when(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+
+    def away() -> dict[str, Any] | None:
+        with history.connect(path) as past:
+            found: dict[str, Any] | None = past.stats()["target_away"]
+            return found
+
+    async with standing() as standin:
+        port = int(standin.url.rpartition(":")[2])
+        async with serving(standin.url, f"sqlite:///{path}", **BREAKER) as served:
+            assert away() is None
+            await standin.go_away()
+            await served.post_all(numbered(number, 20) for number in range(20))
+            await until(lambda: away() is not None)
+            first = away()
+            target = served.connector.target
+            assert target is not None
+            await until(lambda: target.state().failures >= FAILURES + 4)
+            again = away()
+            assert first is not None
+            assert again is not None
+            assert again["since"] == first["since"]
+            assert "the probe failed" in again["reason"]
+            async with standing(port):
+                await until(lambda: away() is None)
 
 
 @pytest.mark.parametrize("journal", ["memory://", "sqlite"])

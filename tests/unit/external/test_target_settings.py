@@ -94,7 +94,7 @@ def test_a_certificate_that_cannot_be_read_stops_the_start(tmp_path: Path, name:
     rubbish.write_text("no certificate")
     for file in (rubbish, tmp_path / "none.pem"):
         with pytest.raises(StartError, match=name):
-            external.from_settings(settings(**{name: str(file)}), Gate(), lambda: 0.0)
+            external.from_settings(settings(**{name: str(file)}), Gate(), lambda: 0.0, lambda _: None)
 
 
 def test_a_mapping_that_is_wrong_is_told_with_the_other_faults(tmp_path: Path) -> None:
