@@ -18,8 +18,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from connector import log
 from connector.answers import Answers, refusal
 from connector.errors import BadEncoding, BodyTimeout, BodyTooLarge, ConnectorError, Stopping, TargetDown
-from connector.event import Event, Schema
+from connector.event import Event
 from connector.journal import Journal
+from connector.schema import Schema
 from connector.trace import TRACE
 
 BODY: Final = b'{"message":"Event accepted for processing"}'

@@ -18,7 +18,7 @@ has got its 202 the connector retries by itself. Both cannot happen, since
 import asyncio
 from typing import Final
 
-from connector.errors import ConnectorError, NoRoom, TargetDown, TargetFailed, TargetNotFound
+from connector.errors import ConnectorError, NoRoom, TargetDown, TargetNotFound, TargetRefused
 from connector.event import Event
 from connector.outcome import Outcome
 
@@ -100,4 +100,4 @@ def refusal(outcome: Outcome) -> ConnectorError | None:
         case "rate_limited":
             return NoRoom(outcome.reason)
         case _:
-            return TargetFailed(outcome.reason)
+            return TargetRefused(outcome.reason)

@@ -13,7 +13,6 @@ from connector.accept import Accept
 from connector.answers import Answers
 from connector.auth import BearerAuth
 from connector.errors import errors
-from connector.event import Schema
 from connector.handlers import Handlers
 from connector.health import Health
 from connector.journal import Journal
@@ -24,6 +23,7 @@ from connector.lanes import Lanes
 from connector.openapi import OpenApiPage
 from connector.retry import RetryPolicy
 from connector.routes import Page, add_routes, short_cut
+from connector.schema import Schema
 from connector.settings import Settings
 from connector.trace import trace
 from connector.worker import Workers

@@ -187,7 +187,7 @@ class Stopping(Unavailable):
     """Shutting down; send the event again."""
 
 
-class TargetFailed(ConnectorError):
+class TargetRefused(ConnectorError):
     """The external system refused the event or has a fault."""
 
     status = 500

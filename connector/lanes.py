@@ -170,7 +170,7 @@ class Lanes:
         return newest.event_id if is_older(snapshot(event.body, event.seq, event.event_id), newest) else None
 
     def put_back(self, event: Event) -> None:
-        """Give a taken event back as if it had not been taken: its lane is next again, its attempt not spent."""
+        """Give a taken event back as if it had not been taken: its lane waits its turn again, its attempt not spent."""
         lane = self._lanes[event.lane]
         lane.running = False
         if lane.changed:

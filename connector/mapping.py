@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
-from connector import event as events
+from connector import schema
 from connector.event import Event
 
 Build = Callable[[Event], Any]
@@ -107,7 +107,7 @@ def _path(path: str, where: str, faults: list[str]) -> Build:
     if path == "event_id":
         return lambda event: event.event_id  # also where NSPS sent none
     try:
-        read_field = events.field(path)
+        read_field = schema.field(path)
     except ValueError as fault:
         faults.append(f"{where}: {fault}")
         return lambda _: None

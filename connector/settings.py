@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from connector import event as events
-from connector import mapping
+from connector import mapping, schema
 from connector.errors import StartError
 
 StatusOutcome = Literal["done", "retry", "dead", "ignored"]
@@ -93,7 +92,7 @@ def _path(value: str) -> str:
 
 def _field_paths(value: str) -> tuple[str, ...]:
     for path in _words(value):
-        events.field(path)
+        schema.field(path)
     return _words(value)
 
 

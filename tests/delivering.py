@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from connector.event import Event, Schema
+from connector.event import Event
 from connector.handlers import Handlers, handler_of
 from connector.journal import history
 from connector.journal.group import GroupCommitJournal
@@ -17,6 +17,7 @@ from connector.journal.history import Filter, Series
 from connector.journal.operate import Answer, Command, Verb
 from connector.lanes import Lanes
 from connector.retry import RetryPolicy
+from connector.schema import Schema
 from connector.worker import Workers
 from tests import events
 from tests.journal_support.engines import Clock, sqlite_store

@@ -8,9 +8,10 @@ import click
 import orjson
 
 from connector.errors import ConnectorError, StartError
-from connector.event import Event, Schema
+from connector.event import Event
 from connector.external import headers
 from connector.handlers import forward
+from connector.schema import Schema
 from connector.settings import FORWARDER, Settings, environment
 
 EXIT_FAULT = 2

@@ -7,7 +7,7 @@ import pytest
 
 from connector.accept import Accept
 from connector.answers import Answers
-from connector.errors import ConnectorError, TargetFailed, Unavailable
+from connector.errors import ConnectorError, TargetRefused, Unavailable
 from connector.event import Event
 from connector.journal import Journal
 from connector.outcome import Outcome
@@ -72,7 +72,7 @@ async def test_event_sent_again_while_its_attempt_ends_is_not_given_up_by_both_s
     await asyncio.sleep(0)
     requests.answers.kept(requests.event, outcome)
     assert outcome.state == "dead"
-    assert isinstance(await again, TargetFailed)
+    assert isinstance(await again, TargetRefused)
 
 
 async def test_event_sent_again_whose_first_series_ends_meanwhile_is_not_retried_by_both_sides() -> None:
@@ -81,7 +81,7 @@ async def test_event_sent_again_whose_first_series_ends_meanwhile_is_not_retried
     appended.set_result(True)
     again, appended_again = await requests.come()
     requests.answers.kept(requests.event, requests.answers.ended(requests.event, BUSY))
-    assert isinstance(await first, TargetFailed)
+    assert isinstance(await first, TargetRefused)
     appended_again.set_result(True)  # the first series is dead, so it is a new one
     await asyncio.sleep(0)
     requests.answers.kept(requests.event, requests.answers.ended(requests.event, DONE))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from connector import mapping
-from connector.event import Schema
+from connector.schema import Schema
 from tests.unit.external.events import event
 
 FULL = """
