@@ -19,14 +19,13 @@ import uvloop
 
 from connector import log
 from connector.app import steady_clock
-from connector.event import Event
+from connector.delivery.workers import Workers
+from connector.events.event import Event
 from connector.handlers import Handlers, handler_of, on
-from connector.journal.group import GroupCommitJournal
-from connector.journal.sqlite import SqliteStore
-from connector.lanes import Lanes
-from connector.outcome import Retry
-from connector.retry import RetryPolicy
-from connector.worker import Workers
+from connector.journal.group_commit import GroupCommitJournal
+from connector.journal.lanes import Lanes
+from connector.journal.sqlite.store import SqliteStore
+from connector.outcome import Retry, RetryPolicy
 
 AT_ONCE: Final = 256
 """Events accepted at the same time."""

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.load import event_id, i_account, template
-from connector.journal.group import Batch
-from connector.journal.operate import Command
-from connector.journal.remembered import KEY_BYTES
-from connector.journal.sqlite import SqliteStore
-from connector.schema import Schema
+from connector.events.schema import Schema
+from connector.journal.group_commit import Batch
+from connector.journal.sqlite.operator import Command
+from connector.journal.sqlite.remembered import KEY_BYTES
+from connector.journal.sqlite.store import SqliteStore
 from connector.settings import Settings
 
 BATCH: Final = 5000

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import uvloop
 
-from connector.simulator.plan import Plan, steady
-from connector.simulator.records import attempts
-from connector.simulator.scenario import Scenario, endpoint
-from connector.simulator.workers import Clock, generator
+from nsps_simulator.plan import Plan, steady
+from nsps_simulator.records import attempts
+from nsps_simulator.scenario import Scenario, endpoint
+from nsps_simulator.workers import Clock, generator
 
 SECONDS = 5.0
 ANSWER = (

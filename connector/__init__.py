@@ -1,6 +1,6 @@
 """A connector for PortaOne NSPS: the public API of a handler's author."""
 
-from connector.event import Event
+from connector.events.event import Event
 from connector.handlers import on
 from connector.outcome import DeadLetter, Ignored, Retry
 

@@ -1,13 +1,13 @@
 """``python -m connector``: serve, and the operator's commands."""
 
 import sys
+from importlib.util import find_spec
 
 import click
 
-from connector import cli
-from connector.handlers.forward_check import forward_command
+from connector.admin import commands
+from connector.admin.forward_check import forward_command
 from connector.serve import main as serve_main
-from connector.simulator.command import command as simulate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,10 +21,22 @@ def serve() -> None:
     sys.exit(serve_main())
 
 
-for each in cli.COMMANDS:
+@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def simulate(arguments: tuple[str, ...]) -> None:
+    """Load a connector with events, as NSPS would, and judge what it does (package nsps_simulator)."""
+    if find_spec("nsps_simulator") is None:
+        raise click.ClickException(
+            "the simulator is not installed here; it is the package nsps_simulator of the source"
+        )
+    from nsps_simulator.command import command
+
+    command.main(args=list(arguments), prog_name="python -m connector simulate")
+
+
+for each in commands.COMMANDS:
     main.add_command(each)
 main.add_command(forward_command)
-main.add_command(simulate, "simulate")
 
 if __name__ == "__main__":
     main(prog_name="python -m connector")

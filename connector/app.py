@@ -9,24 +9,24 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from connector import external, handlers, log
-from connector.accept import Accept
-from connector.answers import Answers
-from connector.auth import BearerAuth
+from connector.delivery.waiting import Answers
+from connector.delivery.workers import Workers
 from connector.errors import errors
+from connector.events.schema import Schema
 from connector.handlers import Handlers
-from connector.health import Health
 from connector.journal import Journal
-from connector.journal.group import GroupCommitJournal
+from connector.journal.group_commit import GroupCommitJournal
+from connector.journal.lanes import Lanes
 from connector.journal.memory import MemoryJournal
-from connector.journal.sqlite import SqliteStore
-from connector.lanes import Lanes
-from connector.openapi import OpenApiPage
-from connector.retry import RetryPolicy
-from connector.routes import Page, add_routes, short_cut
-from connector.schema import Schema
+from connector.journal.sqlite.store import SqliteStore
+from connector.outcome import RetryPolicy
 from connector.settings import Settings
-from connector.trace import trace
-from connector.worker import Workers
+from connector.web.accept import Accept
+from connector.web.bearer import BearerAuth
+from connector.web.health import Health
+from connector.web.openapi import OpenApiPage
+from connector.web.routes import Page, add_routes, short_cut
+from connector.web.trace import trace
 
 _log = log.get_logger()
 

@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler, Middleware
 from aiohttp.web_protocol import RequestHandler
 
 from connector import log
-from connector.trace import TRACE
+from connector.web.trace import TRACE
 
 RETRY_AFTER_SECONDS = 30
 """What a 429 or 503 asks NSPS to wait; it sends again after 1 to 10 minutes of its own accord."""

@@ -16,10 +16,10 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from connector import log
-from connector.access import AccessLog
 from connector.app import Connector
 from connector.errors import StartError, without_request
 from connector.settings import Settings, environment
+from connector.web.access_log import AccessLog
 
 EXIT_START: Final = 2
 """Exit code when the program could not start: a setting, a handler, the port, the journal."""

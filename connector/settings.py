@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from connector import mapping, schema
 from connector.errors import StartError
+from connector.events import schema
+from connector.external import mapping
 
 StatusOutcome = Literal["done", "retry", "dead", "ignored"]
 

@@ -16,11 +16,10 @@ from typing import Any, Final
 
 import orjson
 
-from connector.event import Event
+from connector.events.event import Event
+from connector.events.schema import Schema, field
 from connector.handlers import ANY, handler_of
-from connector.outcome import Outcome, decide, done
-from connector.retry import RetryPolicy
-from connector.schema import Schema, field
+from connector.outcome import Outcome, RetryPolicy, decide, done
 
 _BODY: Final[dict[str, Any]] = {
     "event_id": "0d6f5f0e-5a53-4d0c-9a3e-6f1f0e9a7c11",

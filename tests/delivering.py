@@ -9,16 +9,16 @@ from typing import Any
 
 import msgspec
 
-from connector.event import Event
+from connector.delivery.workers import Workers
+from connector.events.event import Event
+from connector.events.schema import Schema
 from connector.handlers import Handlers, handler_of
-from connector.journal import history
-from connector.journal.group import GroupCommitJournal
-from connector.journal.history import Filter, Series
-from connector.journal.operate import Answer, Command, Verb
-from connector.lanes import Lanes
-from connector.retry import RetryPolicy
-from connector.schema import Schema
-from connector.worker import Workers
+from connector.journal.group_commit import GroupCommitJournal
+from connector.journal.lanes import Lanes
+from connector.journal.sqlite import history
+from connector.journal.sqlite.history import Filter, Series
+from connector.journal.sqlite.operator import Answer, Command, Verb
+from connector.outcome import RetryPolicy
 from tests import events
 from tests.journal_support.engines import Clock, sqlite_store
 

@@ -20,10 +20,10 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from connector.errors import StartError
-from connector.event import Event
+from connector.events.event import Event
 from connector.external import headers as headers_of
-from connector.external.auth import Authorization, authorization
 from connector.external.breaker import Breaker, Gate, Permit, Rules
+from connector.external.credentials import Authorization, authorization
 from connector.external.failures import Kind, TargetAway, TargetBusy, TargetRetry, counts, judge
 from connector.external.limits import RateLimit
 from connector.settings import Settings, StatusOutcome

@@ -9,7 +9,7 @@ import re
 from hashlib import sha256
 from urllib.parse import quote
 
-from connector.event import Event
+from connector.events.event import Event
 
 _HEX = re.compile(r"[0-9a-f]{32}|[0-9a-f]{16}")
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))

@@ -14,15 +14,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
-from connector import schema
 from connector.errors import StartError
-from connector.event import Event
+from connector.events import schema
+from connector.events.event import Event
 from connector.handlers.thread import in_thread
 
 Function = TypeVar("Function", bound=Callable[[Event], Any])
 
 ANY: Final = "*"
-DEFAULT: Final = "connector.handlers.log"
+DEFAULT: Final = "connector.handlers.log_only"
 _MARK: Final = "__nsps_handler__"
 
 

@@ -4,7 +4,7 @@
 unset); FORWARD_MAPPING names a file that says what the body is made of (the event as it came, if unset).
 """
 
-from connector.event import Event
+from connector.events.event import Event
 from connector.external import target
 from connector.handlers import on
 from connector.outcome import Ignored

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from connector.event import Event
+from connector.events.event import Event
 
 
 def in_thread(function: Callable[[Event], Any]) -> Callable[[Event], Awaitable[Any]]:

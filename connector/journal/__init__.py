@@ -32,8 +32,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from connector.event import Event
-from connector.newest import Snapshot
+from connector.events.event import Event
+from connector.events.snapshot import Snapshot
 from connector.outcome import Outcome
 
 

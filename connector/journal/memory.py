@@ -8,9 +8,9 @@ from math import inf
 from typing import Final
 
 from connector.errors import NoRoom, Stopping
-from connector.event import Event
+from connector.events.event import Event
+from connector.events.snapshot import Snapshot
 from connector.journal import Journal, Listener, Page
-from connector.newest import Snapshot
 from connector.outcome import Outcome
 
 REMEMBERED: Final = 100_000

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from connector.journal import history
+from connector.journal.sqlite import history
 from tests.journal_support.running import Handled, Running, handled
 from tests.journal_support.senders import Senders
 

@@ -97,7 +97,7 @@ def test_secrets_journals_and_leftovers_of_a_checkout_do_not_reach_the_builder(p
 
 def test_the_image_has_the_program_and_nothing_of_the_tests(app: Path) -> None:
     assert {path.name for path in app.iterdir()} == {"run.py", "connector"}
-    assert (app / "connector" / "journal" / "sqlite.py").is_file()
+    assert (app / "connector" / "journal" / "sqlite" / "store.py").is_file()
 
 
 def test_the_program_imports_nothing_that_the_images_requirements_do_not_install(app: Path) -> None:

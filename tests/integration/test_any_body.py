@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connector.errors import Invalid, NotJson
-from connector.schema import Schema
+from connector.events.schema import Schema
 from tests import events
 from tests.conftest import Lines
 from tests.delivery import well_formed

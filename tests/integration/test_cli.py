@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from connector import DeadLetter, Event, Ignored, Retry, on
 from connector.__main__ import main
-from connector.retry import RetryPolicy
+from connector.outcome import RetryPolicy
 from tests import events
 from tests.delivering import SCHEMA, Delivery, delivering
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from connector.event import Event
+from connector.events.event import Event
 from tests import events
 from tests.serving import serving
 from tests.wire import TIMEOUT, ask, post

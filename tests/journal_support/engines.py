@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from connector.event import Event
+from connector.events.event import Event
 from connector.journal import Journal
-from connector.journal.group import GroupCommitJournal
+from connector.journal.group_commit import GroupCommitJournal
 from connector.journal.memory import MemoryJournal
-from connector.journal.sqlite import SqliteStore
+from connector.journal.sqlite.store import SqliteStore
 from connector.outcome import Outcome
 
 CAPACITY = 50

@@ -3,7 +3,7 @@
 import json
 from itertools import count
 
-from connector.event import Event
+from connector.events.event import Event
 
 _numbers = count(1)
 

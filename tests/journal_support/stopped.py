@@ -11,9 +11,9 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from connector.event import Event
-from connector.journal import tidy
-from connector.journal.group import Batch
+from connector.events.event import Event
+from connector.journal.group_commit import Batch
+from connector.journal.sqlite import upkeep as tidy
 from connector.outcome import Outcome
 from tests.journal_support.engines import Clock, sqlite_store
 from tests.journal_support.events import event

@@ -5,12 +5,12 @@ from typing import cast
 
 import pytest
 
-from connector.accept import Accept
-from connector.answers import Answers
+from connector.delivery.waiting import Answers
 from connector.errors import ConnectorError, TargetRefused, Unavailable
-from connector.event import Event
+from connector.events.event import Event
 from connector.journal import Journal
 from connector.outcome import Outcome
+from connector.web.accept import Accept
 from tests import events
 from tests.delivering import SCHEMA
 

@@ -1,8 +1,8 @@
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from connector.auth import BearerAuth
 from connector.errors import Unauthorized
+from connector.web.bearer import BearerAuth
 
 AUTH = BearerAuth(["new-token", "old-token"])
 

@@ -7,7 +7,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from connector import errors
 from connector.errors import ConnectorError, ErrorResponse, ErrorType, Invalid, NoRoom, Stopping, error_response
-from connector.trace import TRACE, Trace
+from connector.web.trace import TRACE, Trace
 from tests.conftest import Lines
 
 

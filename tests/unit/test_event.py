@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from connector.errors import ConnectorError, Invalid, NotJson
-from connector.event import Event, EventBody, parse_time
-from connector.schema import Schema, field
+from connector.events.event import Event, EventBody, parse_time
+from connector.events.schema import Schema, field
 from tests import events
 
 TYPE = "data.event_type"

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from connector.errors import NoRoom, Unavailable
-from connector.event import Event
+from connector.events.event import Event
+from connector.journal.lanes import LOOK_AHEAD, Lanes
 from connector.journal.memory import MemoryJournal
-from connector.lanes import LOOK_AHEAD, Lanes
 from connector.outcome import Outcome
 
 DONE = Outcome("done")

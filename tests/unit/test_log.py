@@ -13,7 +13,7 @@ import pytest
 
 import connector
 from connector import log
-from connector.event import Event
+from connector.events.event import Event
 from connector.log import LineWriter
 from tests.conftest import Lines
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from connector import mapping
-from connector.schema import Schema
+from connector.events.schema import Schema
+from connector.external import mapping
 from tests.unit.external.events import event
 
 FULL = """

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.event import ESPFEvent, EventBody
-from connector.newest import Snapshot, after, is_older, snapshot
+from connector.events.event import ESPFEvent, EventBody
+from connector.events.snapshot import Snapshot, after, is_older, snapshot
 
 A_TIME: Final = st.none() | st.integers(0, 3).map(float)
 SNAPSHOTS = st.builds(Snapshot, A_TIME, A_TIME, A_TIME, st.integers(1, 50), st.just("id"))

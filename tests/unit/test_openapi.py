@@ -4,10 +4,10 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from connector.accept import BODY
 from connector.errors import ConnectorError, ErrorResponse, ErrorType
-from connector.event import EventBody
-from connector.openapi import describe
+from connector.events.event import EventBody
+from connector.web.accept import BODY
+from connector.web.openapi import describe
 from tests import events
 from tests.schema import Schemas
 from tests.unit.test_errors import tree

@@ -1,7 +1,6 @@
 import pytest
 
-from connector.outcome import MAX_REASON, DeadLetter, Ignored, Outcome, Retry, decide, done
-from connector.retry import JITTER, RetryPolicy
+from connector.outcome import JITTER, MAX_REASON, DeadLetter, Ignored, Outcome, Retry, RetryPolicy, decide, done
 
 POLICY = RetryPolicy(base=1.0, longest=600.0, max_attempts=5, max_age=100.0)
 

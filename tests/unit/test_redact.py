@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from connector.redact import MASK, redact
+from connector.events.redaction import MASK, redact
 from tests import events
 
 PERSONAL = {

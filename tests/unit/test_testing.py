@@ -4,7 +4,7 @@ import pytest
 
 from connector import DeadLetter, Event, Ignored, Retry, on
 from connector.errors import ConnectorError
-from connector.retry import RetryPolicy
+from connector.outcome import RetryPolicy
 from connector.testing import event_of, example, run
 
 

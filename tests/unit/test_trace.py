@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from connector.trace import MAX_TRACE_ID, TRACE, Trace, trace
+from connector.web.trace import MAX_TRACE_ID, TRACE, Trace, trace
 
 
 async def traced(**headers: str) -> Trace:

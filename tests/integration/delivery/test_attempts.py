@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from connector import DeadLetter, Event, Ignored, Retry, on, worker
-from connector.retry import RetryPolicy
+from connector import DeadLetter, Event, Ignored, Retry, on
+from connector.delivery import workers as worker
+from connector.outcome import RetryPolicy
 from tests.conftest import Lines
 from tests.delivering import delivering, ids
 

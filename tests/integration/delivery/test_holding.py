@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from connector import DeadLetter, Event, Retry, on
-from connector.journal import history
-from connector.retry import RetryPolicy
+from connector.journal.sqlite import history
+from connector.outcome import RetryPolicy
 from tests.delivering import Delivery, delivering
 
 SLOW = RetryPolicy(base=100.0, longest=600.0, max_attempts=50, max_age=1e9)

@@ -19,13 +19,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from connector import lanes as lanes_module
-from connector.event import Event
-from connector.journal import history
-from connector.journal.group import GroupCommitJournal
-from connector.journal.history import Filter
-from connector.journal.operate import Answer, Command, Verb
-from connector.lanes import Lanes
+from connector.events.event import Event
+from connector.journal import lanes as lanes_module
+from connector.journal.group_commit import GroupCommitJournal
+from connector.journal.lanes import Lanes
+from connector.journal.sqlite import history
+from connector.journal.sqlite.history import Filter
+from connector.journal.sqlite.operator import Answer, Command, Verb
 from connector.outcome import Outcome
 from tests.journal_support.engines import Clock, sqlite_store
 from tests.journal_support.events import body

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connector import DeadLetter, Event, Retry, on
-from connector.retry import RetryPolicy
+from connector.outcome import RetryPolicy
 from tests.delivering import Delivery, delivering
 
 SLOW = RetryPolicy(base=100.0, longest=600.0, max_attempts=50, max_age=1e9)

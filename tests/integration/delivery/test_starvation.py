@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from connector import Event, Retry, on
-from connector.lanes import LOOK_AHEAD
-from connector.retry import RetryPolicy
+from connector.journal.lanes import LOOK_AHEAD
+from connector.outcome import RetryPolicy
 from tests.delivering import delivering
 
 HOURS = RetryPolicy(base=3600.0, longest=3600.0, max_attempts=99, max_age=1e9)

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from connector.external.breaker import HOLD
-from connector.journal import history
+from connector.journal.sqlite import history
 from tests.conftest import Lines
 from tests.integration.external.delivery import Told, numbered, serving
 from tests.integration.external.targets import Seen, standing, until

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from connector.errors import Unavailable
-from connector.event import Event
-from connector.journal import file
-from connector.journal.group import GroupCommitJournal
+from connector.events.event import Event
+from connector.journal.group_commit import GroupCommitJournal
+from connector.journal.lanes import LOOK_AHEAD, Lanes
 from connector.journal.memory import MemoryJournal
-from connector.lanes import LOOK_AHEAD, Lanes
+from connector.journal.sqlite import file
 from connector.outcome import Outcome
 from tests.journal_support.engines import DONE, TIMEOUT, Clock, sqlite_store, waiting
 from tests.journal_support.events import event

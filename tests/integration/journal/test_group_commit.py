@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from connector.errors import Unavailable
-from connector.event import Event
-from connector.journal import file, group, sqlite
-from connector.journal.group import Batch, GroupCommitJournal
-from connector.journal.sqlite import SqliteStore
-from connector.outcome import Outcome, decide, done
-from connector.retry import RetryPolicy
+from connector.events.event import Event
+from connector.journal import group_commit as group
+from connector.journal.group_commit import Batch, GroupCommitJournal
+from connector.journal.sqlite import file
+from connector.journal.sqlite import store as sqlite
+from connector.journal.sqlite.store import SqliteStore
+from connector.outcome import Outcome, RetryPolicy, decide, done
 from tests.journal_support.engines import DONE, TIMEOUT, Clock, Heard
 from tests.journal_support.events import event
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from connector.errors import NoRoom
-from connector.event import Event
+from connector.events.event import Event
 from connector.outcome import Outcome
 from tests.journal_support.engines import CAPACITY, Bench
 from tests.journal_support.events import event

@@ -18,7 +18,7 @@ from tests.journal_support.senders import Senders
 
 SYNC_OFF = """
 import sqlite3
-from connector.journal.file import JournalFile
+from connector.journal.sqlite.file import JournalFile
 connect = JournalFile.connect
 def without_sync(store):
     db = connect(store)

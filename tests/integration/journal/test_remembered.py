@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from connector.journal import remembered
-from connector.journal.remembered import RECORD_SECONDS, SCHEMA, RememberedIds, key_of
+from connector.journal.sqlite import remembered
+from connector.journal.sqlite.remembered import RECORD_SECONDS, SCHEMA, RememberedIds, key_of
 
 SMALL = 50
 

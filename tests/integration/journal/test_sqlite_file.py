@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from connector.errors import StartError
-from connector.event import Event
-from connector.journal import file, tidy
-from connector.journal.file import APPLICATION_ID, MIGRATIONS
-from connector.journal.group import Batch, StoreError
-from connector.journal.sqlite import SqliteStore
+from connector.events.event import Event
+from connector.journal.group_commit import Batch, StoreError
+from connector.journal.sqlite import file
+from connector.journal.sqlite import upkeep as tidy
+from connector.journal.sqlite.file import APPLICATION_ID, MIGRATIONS
+from connector.journal.sqlite.store import SqliteStore
 from connector.outcome import Outcome
 from tests.journal_support.engines import DEAD, DONE, Clock, sqlite_store, waiting
 from tests.journal_support.events import event

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from connector.simulator.conduct import Outcome, Setting, conduct
-from connector.simulator.plan import Plan, steady
-from connector.simulator.progress import Progress
-from connector.simulator.scenario import Scenario, endpoint
+from nsps_simulator.conduct import Outcome, Setting, conduct
+from nsps_simulator.plan import Plan, steady
+from nsps_simulator.progress import Progress
+from nsps_simulator.scenario import Scenario, endpoint
 
 CONNECTORS = Path(__file__).with_name("connectors.py")
 

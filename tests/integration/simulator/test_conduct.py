@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from connector.simulator.conduct import CannotRun
-from connector.simulator.delivery import Effort
-from connector.simulator.page import page
-from connector.simulator.plan import Plan, steady
-from connector.simulator.report import document, write_ledger
+from nsps_simulator.conduct import CannotRun
+from nsps_simulator.delivery import Effort
+from nsps_simulator.page import page
+from nsps_simulator.plan import Plan, steady
+from nsps_simulator.report import document, write_ledger
 from tests.integration.simulator.conftest import CONNECTORS, Run
 
 
@@ -129,7 +129,7 @@ def test_the_generator_says_when_it_was_the_limit(effort: Effort, limited: bool)
 
 def command(port: int, kind: str, *more: str) -> list[str]:
     return [
-        *(sys.executable, "-m", "connector.simulator", "--url", f"http://127.0.0.1:{port}", "--token", "made-up"),
+        *(sys.executable, "-m", "nsps_simulator", "--url", f"http://127.0.0.1:{port}", "--token", "made-up"),
         *("--connector", f"{sys.executable} {CONNECTORS} {kind}", "--connector-log", os.devnull),
         *("--target", "127.0.0.1:0", "--rate", "200", "--subscribers", "40", *more),
     ]

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientConnectionError, ClientSession, ClientTimeout
 
-from connector.simulator.events import Events
-from connector.simulator.population import Population
-from connector.simulator.records import APPLIED, DELIVERY, NO_EVENT, REFUSED, UNANSWERED, Delivery, Writer, deliveries
-from connector.simulator.target import CHEERFUL, Mood, Target
+from nsps_simulator.events import Events
+from nsps_simulator.population import Population
+from nsps_simulator.records import APPLIED, DELIVERY, NO_EVENT, REFUSED, UNANSWERED, Delivery, Writer, deliveries
+from nsps_simulator.target import CHEERFUL, Mood, Target
 
 EVENTS = Events(1, Population(1, 100))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from connector.simulator.chaos import Chaos
-from connector.simulator.target import Mood
+from nsps_simulator.chaos import Chaos
+from nsps_simulator.target import Mood
 from tests.integration.simulator.conftest import Run
 
 TROUBLED = Chaos(cut=0.05, slow=0.01, token=0.02, garbage=0.01)

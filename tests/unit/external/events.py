@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from connector.event import Event
+from connector.events.event import Event
 from connector.settings import Settings
 
 URL = "http://127.0.0.1:9/api"

@@ -6,7 +6,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from connector.handlers.forward_check import EXIT_FAULT, forward_command
+from connector.admin.forward_check import EXIT_FAULT, forward_command
 from tests.unit.external.events import URL
 
 EVENT = {

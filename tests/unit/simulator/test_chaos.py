@@ -7,7 +7,7 @@ from collections import Counter
 import orjson
 import pytest
 
-from connector.simulator.chaos import CALM, GARBAGE, MIXED, Chaos, Fate, Trouble, garbage
+from nsps_simulator.chaos import CALM, GARBAGE, MIXED, Chaos, Fate, Trouble, garbage
 
 
 def test_trouble_comes_in_the_shares_asked_for() -> None:

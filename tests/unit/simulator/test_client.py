@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from connector.simulator.client import Connection
-from connector.simulator.records import NO_ANSWER
+from nsps_simulator.client import Connection
+from nsps_simulator.records import NO_ANSWER
 
 
 class Wire(asyncio.Transport):

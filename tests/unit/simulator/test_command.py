@@ -7,8 +7,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from connector.simulator.command import command
-from connector.simulator.scenario import PATH, endpoint
+from nsps_simulator.command import command
+from nsps_simulator.scenario import PATH, endpoint
 
 RUN = ["--url", "http://127.0.0.1:9", "--token", "made-up"]
 

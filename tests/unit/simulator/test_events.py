@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.simulator.events import MAX_BODY, MAX_EVENTS, Events
-from connector.simulator.population import Population
+from nsps_simulator.events import MAX_BODY, MAX_EVENTS, Events
+from nsps_simulator.population import Population
 
 
 def events_of(seed: int, subscribers: int = 5000) -> Events:

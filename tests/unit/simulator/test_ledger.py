@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from connector.simulator.chaos import Trouble
-from connector.simulator.ledger import Kill, Ledger, Promises, Verdict
-from connector.simulator.records import (
+from nsps_simulator.chaos import Trouble
+from nsps_simulator.ledger import Kill, Ledger, Promises, Verdict
+from nsps_simulator.records import (
     APPLIED,
     NO_ANSWER,
     NO_EVENT,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.simulator.plan import Plan, Segment, bill_run, burst, ramp, read, shares, steady
+from nsps_simulator.plan import Plan, Segment, bill_run, burst, ramp, read, shares, steady
 
 RATES = st.floats(0, 500)
 PROFILES = st.lists(st.builds(Segment, st.floats(0.01, 20), RATES, RATES), min_size=1, max_size=5)

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
-from connector.simulator.plots import HEIGHT, WIDTH, Band, Line, chart, short
+from nsps_simulator.plots import HEIGHT, WIDTH, Band, Line, chart, short
 
 
 @pytest.mark.parametrize("log", [False, True])

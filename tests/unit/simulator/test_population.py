@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.simulator.population import BILL_RUN, LIFE, LIMIT, SCRIPTS, STEPS, Population
+from nsps_simulator.population import BILL_RUN, LIFE, LIMIT, SCRIPTS, STEPS, Population
 
 
 @given(

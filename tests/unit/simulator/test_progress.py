@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from connector.simulator.progress import Progress
-from connector.simulator.records import APPLIED, ATTEMPT, DELIVERY, NO_ANSWER, NO_EVENT, REFUSED, UNANSWERED, Writer
+from nsps_simulator.progress import Progress
+from nsps_simulator.records import APPLIED, ATTEMPT, DELIVERY, NO_ANSWER, NO_EVENT, REFUSED, UNANSWERED, Writer
 
 
 def test_repeats_do_not_hide_events_that_are_still_missing(tmp_path: Path) -> None:

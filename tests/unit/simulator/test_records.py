@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from connector.simulator.records import ATTEMPT, DELIVERY, Attempt, Delivery, Follower, Writer, attempts, deliveries
+from nsps_simulator.records import ATTEMPT, DELIVERY, Attempt, Delivery, Follower, Writer, attempts, deliveries
 
 
 def test_a_follower_sees_each_record_once(tmp_path: Path) -> None:

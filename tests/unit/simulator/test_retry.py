@@ -6,7 +6,7 @@ from itertools import accumulate
 
 import pytest
 
-from connector.simulator.retry import DAY, GAPS, HOUR, MINUTE, MONTH, Schedule
+from nsps_simulator.retry import DAY, GAPS, HOUR, MINUTE, MONTH, Schedule
 
 
 def test_the_first_day_has_many_attempts_one_to_ten_minutes_apart() -> None:

@@ -7,10 +7,10 @@ from array import array
 
 import pytest
 
-from connector.simulator.chaos import Trouble
-from connector.simulator.ledger import Ledger
-from connector.simulator.records import APPLIED, NO_EVENT, REFUSED, Attempt, Delivery
-from connector.simulator.series import BINS, Course, quantile, quantiles
+from nsps_simulator.chaos import Trouble
+from nsps_simulator.ledger import Ledger
+from nsps_simulator.records import APPLIED, NO_EVENT, REFUSED, Attempt, Delivery
+from nsps_simulator.series import BINS, Course, quantile, quantiles
 
 
 def test_percentiles_are_values_that_occurred() -> None:

@@ -1,0 +1,61 @@
+"""``python -m connector forward --check EVENT.json``: shows what the forwarder would send, and sends nothing."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+import orjson
+
+from connector.errors import ConnectorError, StartError
+from connector.events.event import Event
+from connector.events.schema import Schema
+from connector.external import headers
+from connector.handlers import forward
+from connector.settings import FORWARDER, Settings, environment
+
+EXIT_FAULT = 2
+"""Exit code where the settings, the mapping or the event are at fault."""
+
+
+@click.command("forward")
+@click.option(
+    "--check",
+    "event_file",
+    metavar="EVENT.json",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Show what would be sent for the event in this file (- for standard input).",
+)
+@click.pass_obj
+def forward_command(variables: dict[str, str] | None, event_file: Path) -> None:
+    """Check the forwarder's settings and mapping on an example event; nothing is sent."""
+    try:
+        settings = Settings.load((environment() if variables is None else variables) | {"HANDLERS": FORWARDER})
+        event = _event(event_file, settings)
+    except StartError as fault:
+        for line in str(fault).splitlines():
+            click.echo(line, err=True)
+        sys.exit(EXIT_FAULT)
+    if not forward.chosen(event, settings):
+        click.echo(f"Not sent: FORWARD_TYPES leaves {event.event_type} out")
+        return
+    click.echo(f"POST {settings.target_url}")
+    click.echo("Content-Type: application/json")
+    if settings.target_auth != "none":
+        click.echo(f"Authorization: ({settings.target_auth}, not shown)")
+    for name, value in headers.of_event(event).items():
+        click.echo(f"{name}: {value}")
+    click.echo()
+    click.echo(orjson.dumps(orjson.loads(forward.body(event, settings)), option=orjson.OPT_INDENT_2))
+
+
+def _event(file: Path, settings: Settings) -> Event:
+    try:
+        raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return Schema(settings.required_fields, settings.order_by).parse(raw, "example-trace", "example", time.time())
+    except OSError as fault:
+        raise StartError(f"{file} cannot be read: {fault.strerror}") from None
+    except ConnectorError as refusal:
+        faults = [f"{'.'.join(map(str, each.loc))}: {each.msg}" for each in refusal.details] or [refusal.error]
+        raise StartError("\n".join(f"{file}: {fault}" for fault in faults)) from None

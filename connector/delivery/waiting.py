@@ -1,0 +1,103 @@
+"""RESPONSE=outcome: requests that wait for what becomes of their event.
+
+::
+
+    (nothing) ──expect──▶ waiting ──the attempt has ended──▶ ended ──its outcome is kept──▶ told
+                             └──OUTCOME_TIMEOUT──▶ (nothing): 202, and the retrying is the connector's
+
+Who retries: an error answer makes NSPS send the event again, so an attempt whose request still waits is the last one
+here: a retry becomes ``dead`` ("left to NSPS"), and what NSPS sends later is a new series of attempts. Once the request
+has got its 202 the connector retries by itself. Both cannot happen, since
+
+1. whether a request waits is asked once, when the attempt has ended, and from then on its time cannot run out;
+2. the answer is given only when the outcome is kept: until then, the same event sent again joins the wait;
+3. a request is told only of an attempt that ended while it waited, or of one that was the last: never of one that is
+   repeated here, nor of an earlier series than its own.
+"""
+
+import asyncio
+from typing import Final
+
+from connector.errors import ConnectorError, NoRoom, TargetDown, TargetNotFound, TargetRefused
+from connector.events.event import Event
+from connector.outcome import Outcome
+
+LEFT_TO_NSPS: Final = "left to NSPS, which sends it again"
+
+
+class Answers:
+    """The requests that wait, by event id. ``timeout`` in seconds."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._waiting: dict[str, asyncio.Future[Outcome | None]] = {}
+        self._ended: set[str] = set()
+
+    def is_expected(self, event_id: str) -> bool:
+        """Whether a request waits for this event."""
+        return event_id in self._waiting
+
+    def expect(self, event_id: str) -> "asyncio.Future[Outcome | None]":
+        """The outcome to come; the same for all requests that bring this event meanwhile."""
+        future = self._waiting.get(event_id)
+        if future is None:
+            future = self._waiting[event_id] = asyncio.get_running_loop().create_future()
+        return future
+
+    def is_ending(self, event_id: str) -> bool:
+        """Whether the attempt has ended while a request waited, and its outcome is not kept yet."""
+        return event_id in self._ended
+
+    def withdraw(self, event_id: str) -> None:
+        """Nobody is to wait for this event any more: whoever does gets a 202, and the retrying is the connector's."""
+        future = self._waiting.pop(event_id, None)
+        if future is not None:
+            future.set_result(None)
+
+    async def wait(self, event_id: str, future: "asyncio.Future[Outcome | None]") -> Outcome | None:
+        """The kept outcome; None where the attempt has not ended in time."""
+        await asyncio.wait({future}, timeout=self._timeout)
+        if not future.done():
+            if event_id not in self._ended:
+                self.withdraw(event_id)
+                return None
+            await asyncio.wait({future})
+        return future.result()
+
+    def let_go(self) -> None:
+        """The connector stops: who waits for an attempt that has not ended gets its 202, and the event stays."""
+        for event_id in self._waiting.keys() - self._ended:
+            self.withdraw(event_id)
+
+    def ended(self, event: Event, outcome: Outcome) -> Outcome:
+        """The outcome that is to be kept of an attempt that has ended with ``outcome``."""
+        if event.event_id not in self._waiting:
+            return outcome
+        self._ended.add(event.event_id)
+        if outcome.final:
+            return outcome
+        return Outcome("dead", f"{LEFT_TO_NSPS}: {outcome.reason}", ms=outcome.ms, kind=outcome.kind)
+
+    def kept(self, event: Event, outcome: Outcome) -> None:
+        """An outcome is kept: tell who waits for it. Who came after an attempt that is repeated here waits on."""
+        if event.event_id not in self._ended and not outcome.final:
+            return
+        self._ended.discard(event.event_id)
+        future = self._waiting.pop(event.event_id, None)
+        if future is not None:
+            future.set_result(outcome)
+
+
+def refusal(outcome: Outcome) -> ConnectorError | None:
+    """The answer to the request that brought an event with this outcome; None for a 202."""
+    if outcome.state in ("done", "ignored", "superseded"):
+        return None
+    match outcome.kind:
+        case "down":
+            return TargetDown(outcome.reason)
+        case "not_found":
+            return TargetNotFound(outcome.reason)
+        case "rate_limited":
+            return NoRoom(outcome.reason)
+        case _:
+            return TargetRefused(outcome.reason)

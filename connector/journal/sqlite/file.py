@@ -1,0 +1,188 @@
+"""The journal's file: its tables, its lock, whether it is sound, and how an older one is brought up to date."""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import IO, Final
+
+from connector.errors import InUse, StartError
+from connector.journal.sqlite.remembered import SCHEMA as IDS_SCHEMA
+
+APPLICATION_ID: Final = 0x4E535053
+"""Marks the file as a journal ("NSPS")."""
+
+MIGRATIONS: Final = (
+    f"""
+    CREATE TABLE meta (epoch INTEGER NOT NULL);
+    INSERT INTO meta VALUES (0);
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY, event_id TEXT NOT NULL, event_type TEXT NOT NULL, lane TEXT NOT NULL,
+        request_id TEXT NOT NULL, unique_id TEXT NOT NULL, accepted_at REAL NOT NULL, earlier INTEGER,
+        body BLOB NOT NULL
+    );
+    CREATE TABLE open (
+        seq INTEGER PRIMARY KEY, lane TEXT NOT NULL, state INTEGER NOT NULL, attempt INTEGER NOT NULL, due REAL
+    );
+    CREATE INDEX open_lane ON open (lane, seq);
+    CREATE INDEX open_due ON open (state, due) WHERE state > 0;
+    CREATE TABLE outcomes (
+        seq INTEGER PRIMARY KEY, state TEXT NOT NULL, ended_at REAL NOT NULL, attempt INTEGER NOT NULL,
+        ms INTEGER NOT NULL, reason TEXT NOT NULL
+    );
+    CREATE TABLE attempts (
+        seq INTEGER NOT NULL, attempt INTEGER NOT NULL, ended_at REAL NOT NULL, ms INTEGER NOT NULL,
+        reason TEXT NOT NULL, PRIMARY KEY (seq, attempt)
+    ) WITHOUT ROWID;
+    {IDS_SCHEMA}
+    """,
+    """
+    CREATE TABLE newest (
+        lane TEXT NOT NULL, handler TEXT NOT NULL, updated REAL, created REAL, happened REAL, seq INTEGER NOT NULL,
+        event_id TEXT NOT NULL, PRIMARY KEY (lane, handler)
+    ) WITHOUT ROWID;
+    CREATE TABLE counters (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE commands (
+        number INTEGER PRIMARY KEY, made_at REAL NOT NULL, command TEXT NOT NULL, answer TEXT
+    );
+    ALTER TABLE meta ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+    """,
+    """
+    ALTER TABLE meta ADD COLUMN away TEXT NOT NULL DEFAULT '';
+    ALTER TABLE meta ADD COLUMN away_since REAL;
+    """,
+)
+"""What makes a file of version n one of version n + 1; the version is SQLite's ``user_version``."""
+
+PAGE_CACHE_KIB: Final = 32 * 1024
+BUSY_SECONDS: Final = 5.0
+QUICK_CHECK_BYTES: Final = 256 * 1024**2
+"""A file up to this size is checked whole at start, a larger one only where what is open stands."""
+
+
+class JournalFile:
+    """A journal file that one process owns, by a lock on ``<file>.lock``, from ``open`` to ``close``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[str] | None = None
+
+    def open(self) -> sqlite3.Connection:
+        """Own the file, made where there is none, and connect to it. Raises StartError; then it is closed again."""
+        db: sqlite3.Connection | None = None
+        try:
+            made = [folder for folder in self.path.parents if not folder.exists()]
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._own()
+            self._check()
+            db = self.connect()
+            self._migrate(db)
+            for folder in [self.path, *made]:
+                _sync(folder.parent)
+        except (sqlite3.Error, OSError, StartError) as fault:
+            if db is not None:
+                db.close()
+            self.close()
+            if isinstance(fault, StartError):
+                raise
+            raise StartError(f"JOURNAL_URL: {self.path} cannot be opened: {text_of(fault)}{_way_out(fault)}") from None
+        return db
+
+    def close(self) -> None:
+        """Leave the file to others."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def connect(self) -> sqlite3.Connection:
+        """A connection that syncs every transaction. Raises sqlite3.Error."""
+        db = sqlite3.connect(
+            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=1024
+        )
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+            raise sqlite3.OperationalError("the file system does not allow a write-ahead log")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("PRAGMA foreign_keys = OFF")
+        return db
+
+    def _own(self) -> None:
+        lock = Path(f"{self.path}.lock").open("a+")  # noqa: SIM115 - held as long as the journal is open
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read(100).strip() or "another process"
+            lock.close()
+            raise InUse(f"JOURNAL_URL: {self.path} is in use by {owner}; one process owns a journal") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {os.uname().nodename}")
+        lock.flush()
+        self._lock = lock
+
+    def _check(self) -> None:
+        """Look at the file without writing to it. Raises StartError, DatabaseError where it is damaged."""
+        if not self.path.exists():
+            return
+        try:
+            # Read-only, so that the write-ahead log of a damaged file is not moved into it at the end.
+            self._look_into(f"{self.path.absolute().as_uri()}?mode=ro")
+        except sqlite3.OperationalError as fault:
+            if fault.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
+            self._look_into(self.path.absolute().as_uri())  # stopped while it was made: there is something to undo
+
+    def _look_into(self, uri: str) -> None:
+        with contextlib.closing(sqlite3.connect(uri, timeout=BUSY_SECONDS, isolation_level=None, uri=True)) as db:
+            application, version, tables = db.execute(
+                "SELECT (SELECT application_id FROM pragma_application_id),"
+                " (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
+            ).fetchone()
+            if tables and application != APPLICATION_ID:
+                raise StartError(f"JOURNAL_URL: {self.path} is an SQLite file of something else, no journal")
+            if version > len(MIGRATIONS):
+                raise StartError(
+                    f"JOURNAL_URL: {self.path} was written by a newer connector (version {version} of the journal,"
+                    f" this one knows {len(MIGRATIONS)}); run that one, or take another file"
+                )
+            if tables:
+                whole = self.path.stat().st_size <= QUICK_CHECK_BYTES
+                (verdict,) = db.execute("PRAGMA quick_check(1)" if whole else "PRAGMA quick_check(open)").fetchone()
+                if verdict != "ok":
+                    raise sqlite3.DatabaseError(verdict.splitlines()[-1])
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+            db.executescript(
+                f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID};"
+                f" PRAGMA user_version = {number}; COMMIT;"
+            )
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in ``folder`` outlive a power cut."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def text_of(fault: Exception) -> str:
+    """What to tell of a fault of SQLite or of the operating system."""
+    if isinstance(fault, OSError):
+        return fault.strerror or type(fault).__name__
+    return str(fault)
+
+
+def _way_out(fault: Exception) -> str:
+    if isinstance(fault, sqlite3.DatabaseError) and not isinstance(fault, sqlite3.OperationalError):
+        return (
+            ". The file is damaged; nothing was changed. Copy it and its -wal file, rescue what can be read with"
+            " `sqlite3 FILE .recover`, put a backup in its place or point JOURNAL_URL at a new file"
+        )
+    return ""

@@ -1,0 +1,124 @@
+"""Keeping the journal's file tidy, a small step at a time: pruning, checkpoints, giving pages back.
+
+All steps run in the journal's thread between or within its transactions; only the greater part of a checkpoint runs
+aside.
+"""
+
+import contextlib
+import sqlite3
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from connector.journal.sqlite.remembered import RememberedIds, key_of
+from connector.journal.sqlite.rows import execute_in
+
+PRUNE_ROWS: Final = 100
+"""Ended events that are looked at in a step."""
+
+PRUNE_REST_SECONDS: Final = 10.0
+"""Rest between two rounds of pruning."""
+
+VACUUM_PAGES: Final = 200
+"""Pages that are given back in a step."""
+
+CHECKPOINT_EVENTS: Final = 8000
+"""Events noted between checkpoints: some 60 MB of write-ahead log."""
+
+NOTED_BYTES: Final = 8 * 1024
+"""Bytes of a body that count like an event noted: large bodies are to fill no disk with the log."""
+
+
+class Pruning:
+    """Takes events whose time is over out of the file.
+
+    ``keep_done``, ``keep_dead``  seconds that an event is kept after its end
+    """
+
+    def __init__(self, *, keep_done: float, keep_dead: float) -> None:
+        self._keep_done = keep_done
+        self._keep_dead = keep_dead
+        self._done_to = 0
+        self._next_round = 0.0
+
+    def step(self, db: sqlite3.Connection, ids: RememberedIds, last_seq: int, now: float, limit: int) -> bool:
+        """Look at ``limit`` ended events, within the caller's transaction; whether there are more.
+
+        A round goes through the ended events in order, up to those that cannot be over yet, and then rests.
+        """
+        if now < self._next_round:
+            return False
+        rows = db.execute(
+            "SELECT o.seq, o.state, o.ended_at, e.accepted_at, e.event_id"
+            " FROM outcomes o JOIN events e ON e.seq = o.seq WHERE o.seq > ? ORDER BY o.seq LIMIT ?",
+            (self._done_to, limit),
+        ).fetchall()
+        keep = {"dead": self._keep_dead}
+        over = [row for row in rows if row[2] < now - keep.get(row[1], self._keep_done)]
+        if over:
+            ids.record(last_seq)
+            for table in ("events", "outcomes", "attempts"):
+                execute_in(db, f"DELETE FROM {table} WHERE seq IN", [row[0] for row in over])
+            # Nobody could tell any more that they ended dead, and would take the next attempt for a duplicate.
+            ids.forget({key_of(row[4]): row[0] for row in over if row[1] == "dead"})
+        if len(rows) == limit and rows[-1][3] <= now - min(self._keep_done, self._keep_dead):
+            self._done_to = rows[-1][0]
+            return True
+        self._done_to = 0
+        self._next_round = now + PRUNE_REST_SECONDS
+        return False
+
+
+class Checkpoints:
+    """Moves the write-ahead log into the file.
+
+    The greater part is done on a connection aside while commits go on, the rest in between two of them: only when a
+    checkpoint has met the end of the log does the log start from its beginning again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._noted = 0
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._running: Future[None] | None = None
+
+    def note(self, events: int, size: int) -> None:
+        """So many events more are in the log, and so many bytes of bodies."""
+        self._noted += events + size // NOTED_BYTES
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something for ``step`` to do."""
+        return self._noted >= CHECKPOINT_EVENTS and (self._running is None or self._running.done())
+
+    def step(self, db: sqlite3.Connection) -> None:
+        """Begin a checkpoint, or bring it to its end. Raises sqlite3.Error."""
+        if not self.due:
+            return
+        if self._running is None:
+            self._running = self._aside.submit(_checkpoint, self._path)
+        else:
+            self._running = None
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._noted = 0
+
+    def close(self) -> None:
+        """Wait for what runs aside."""
+        self._aside.shutdown(wait=True)
+
+
+def _checkpoint(path: Path) -> None:
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def give_back(db: sqlite3.Connection) -> bool:
+    """Give a few free pages back to the file system where a quarter of the file is free; whether there are more."""
+    free, pages = db.execute(
+        "SELECT (SELECT freelist_count FROM pragma_freelist_count), (SELECT page_count FROM pragma_page_count)"
+    ).fetchone()
+    if free < VACUUM_PAGES or free * 4 < pages:
+        return False
+    # Not ``execute``: it takes a statement without columns for done after its first step, which is one page.
+    db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+    return True

@@ -1,6 +1,0 @@
-"""`python -m connector.simulator`: the simulator by itself."""
-
-from connector.simulator.command import command
-
-if __name__ == "__main__":  # the processes of a run import this module again
-    command(prog_name="python -m connector.simulator")

@@ -1,0 +1,25 @@
+"""The access log, where ACCESS_LOG asks for it: one line for each HTTP request, with the ids of its other lines."""
+
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+
+from connector import log
+from connector.web.trace import TRACE
+
+_log = log.get_logger()
+
+
+class AccessLog(AbstractAccessLogger):
+    """Made by aiohttp for each connection."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        """One line; ``time`` is in seconds. The query is left out: nobody knows what a client puts there."""
+        trace = request.get(TRACE)
+        _log.info(
+            f"{request.method} {request.path} {response.status}",
+            action="request.served",
+            **(trace._asdict() if trace else {}),
+            status=response.status,
+            ms=round(time * 1000, 1),
+            remote=request.remote,
+        )
