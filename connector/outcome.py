@@ -5,7 +5,7 @@ spread by ±20 % so that subscribers that failed together do not come back toget
 """
 
 from math import isnan
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -79,6 +79,32 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         return None
 
 
+class Mark(NamedTuple):
+    """What a ``latest_only`` handler writes: the name of it, and of which resource."""
+
+    name: str
+    resource: str
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What a handler of a type with several has done for an event up to now.
+
+    ``state``     done, ignored, superseded or dead: the handler has ended; waiting: it is tried again
+    ``attempts``  so often it was run; ``ms`` is of the last time
+    """
+
+    handler: str
+    state: State
+    attempts: int = 1
+    reason: str = ""
+    ms: int = 0
+
+    @property
+    def well(self) -> bool:
+        """Whether the handler has nothing left to do."""
+        return self.state in ("done", "ignored", "superseded")
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """The end of an attempt.
 
@@ -88,7 +114,8 @@ class Outcome(msgspec.Struct, frozen=True):
                 ``MAX_REASON`` characters
     ``due``     when the next attempt is due, in seconds since the epoch (waiting only)
     ``ms``      how long the attempt took, in milliseconds
-    ``handler``, ``applied``  what is the newest snapshot applied by which handler now (``latest_only`` handlers)
+    ``applied`` what is known to be applied now, by ``latest_only`` handlers
+    ``steps``   what the handlers of a type with several have done, in this attempt
     ``kind``    how the external system failed, where that is known: see ``connector.external.failures.Kind``
     """
 
@@ -96,9 +123,9 @@ class Outcome(msgspec.Struct, frozen=True):
     reason: str = ""
     due: float | None = None
     ms: int = 0
-    handler: str = ""
-    applied: Snapshot | None = None
+    applied: tuple[tuple[Mark, Snapshot], ...] = ()
     kind: str = ""
+    steps: tuple[Step, ...] = ()
 
     @property
     def final(self) -> bool:
@@ -106,9 +133,9 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.state in FINAL
 
 
-def done(note: object, ms: int, handler: str = "", applied: Snapshot | None = None) -> Outcome:
+def done(note: object, ms: int, applied: tuple[tuple[Mark, Snapshot], ...] = ()) -> Outcome:
     """The outcome of a handler that returned; what it returned is the note if it is a text."""
-    return Outcome("done", _kept(note) if isinstance(note, str) else "", None, ms, handler, applied)
+    return Outcome("done", _kept(note) if isinstance(note, str) else "", None, ms, applied)
 
 
 def decide(
