@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -14,12 +13,8 @@ from connector.delivery.workers import Workers
 from connector.errors import errors
 from connector.events.schema import Schema
 from connector.handlers import Handlers
-from connector.journal import Journal
-from connector.journal.group_commit import GroupCommitJournal
-from connector.journal.lanes import Lanes
-from connector.journal.memory import MemoryJournal
-from connector.journal.sqlite.store import SqliteStore
-from connector.outcome import RetryPolicy
+from connector.journal import Entry, engines
+from connector.outcome import Outcome, RetryPolicy
 from connector.settings import Settings
 from connector.web.accept import Accept
 from connector.web.bearer import BearerAuth
@@ -39,18 +34,10 @@ class Connector:
         clock = clock or steady_clock()
         self.settings = settings
         self.handlers: Handlers = handlers.load(settings.handlers)
-        self.journal = make_journal(settings, clock)
+        self.journal = engines.make(settings, clock, self.handlers.marks)
         self.answers = Answers(settings.outcome_timeout) if settings.response == "outcome" else None
-        self.lanes = Lanes(
-            self.journal,
-            settings.queue_size,
-            clock,
-            self.handlers.latest if self.handlers.any_latest else None,
-            self.answers.kept if self.answers else None,
-        )
-        self.target = external.from_settings(settings, self.lanes, clock, self.journal.note_target)
+        self.target = external.from_settings(settings, self.journal, clock, self.journal.note_target)
         self.workers = Workers(
-            self.lanes,
             self.journal,
             self.handlers,
             RetryPolicy(settings.retry_base, settings.retry_max, settings.max_attempts, settings.max_age),
@@ -87,9 +74,9 @@ class Connector:
         self.app.cleanup_ctx.append(self._run)
 
     async def _run(self, _: web.Application) -> AsyncIterator[None]:
-        """Target, journal and lanes first, then the workers, then ready; the other way round at the end."""
+        """Target and journal first, then the workers, then ready; the other way round at the end."""
         async with external.running(self.target):
-            await self.lanes.start()
+            await self.journal.open(self.answers.kept if self.answers else _nobody_waits)
             self.workers.start()
             if not self.journal.durable:
                 _log.warning(
@@ -99,16 +86,13 @@ class Connector:
             self.health.watch(lambda: "Shutting down" if self.accept.stopping else self.journal.fault)
             yield
             await self.drain()
-            await self.lanes.stop()
             await self.journal.close()
 
     async def lost(self) -> str:
         """Return, with the reason, when the process has to end: the journal is lost, or a part of it has a fault."""
         journal = asyncio.ensure_future(self.journal.lost())
         try:
-            ended, _ = await asyncio.wait(
-                {journal, *self.lanes.tasks, *self.workers.tasks}, return_when=asyncio.FIRST_COMPLETED
-            )
+            ended, _ = await asyncio.wait({journal, *self.workers.tasks}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             journal.cancel()
         if journal in ended:
@@ -149,25 +133,8 @@ _INFO: Final = 20
 _WARNING: Final = 30
 
 
-def make_journal(settings: Settings, clock: Callable[[], float]) -> Journal:
-    """The journal that JOURNAL_URL names, not opened yet."""
-    path = settings.journal_path
-    if path is None:
-        return MemoryJournal(settings.queue_size)
-    return GroupCommitJournal(make_store(settings, path, clock), settings.max_backlog)
-
-
-def make_store(settings: Settings, path: Path, clock: Callable[[], float]) -> SqliteStore:
-    """The store of an SQLite journal, not opened yet."""
-    return SqliteStore(
-        path,
-        keep_done=settings.keep_done,
-        keep_dead=settings.keep_dead,
-        keep_ids=settings.keep_ids,
-        min_free_disk=settings.min_free_disk,
-        longest_wait=settings.retry_max,
-        clock=clock,
-    )
+def _nobody_waits(_: Entry, __: Outcome, ___: bool) -> None:
+    """Without RESPONSE=outcome no request waits for what becomes of its event."""
 
 
 def steady_clock() -> Callable[[], float]:

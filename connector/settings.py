@@ -281,12 +281,6 @@ class Settings:
     log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Least level that is logged.")
     access_log: bool = _setting("false", _switch, "Also log a line for each HTTP request.")
 
-    @property
-    def journal_path(self) -> Path | None:
-        """The file of an SQLite journal; None for another kind of journal."""
-        kind, _, path = self.journal_url.partition(":///")
-        return Path(path) if kind == "sqlite" else None
-
     @classmethod
     def load(cls, environment: Mapping[str, str]) -> "Settings":
         """The settings in ``environment``. Raises StartError with every fault, one a line; never shows a value."""

@@ -1,4 +1,4 @@
-"""Journal, lanes and workers of a connector without its server, on a clock that the test sets."""
+"""Journal and workers of a connector without its server, on a clock that the test sets."""
 
 import asyncio
 import sqlite3
@@ -13,11 +13,11 @@ from connector.delivery.workers import Workers
 from connector.events.event import Event
 from connector.events.schema import Schema
 from connector.handlers import Handlers, handler_of
+from connector.journal import Kept
+from connector.journal.commands import Command, CommandResult, Verb
 from connector.journal.group_commit import GroupCommitJournal
-from connector.journal.lanes import Lanes
+from connector.journal.queries import Filter, Find, Series
 from connector.journal.sqlite import history
-from connector.journal.sqlite.history import Filter, Series
-from connector.journal.sqlite.operator import Answer, Command, Verb
 from connector.outcome import RetryPolicy
 from tests import events
 from tests.journal_support.engines import Clock, sqlite_store
@@ -44,7 +44,6 @@ class Delivery:
         self.clock = Clock()
         self._handlers = Handlers([handler_of(function) for function in functions])
         self._make: Callable[[], Workers] = lambda: Workers(
-            self.lanes,
             self.journal,
             self._handlers,
             policy,
@@ -59,17 +58,17 @@ class Delivery:
     async def start(self) -> None:
         """Open the journal and begin to work."""
         store = sqlite_store(self.path, self.clock, longest_wait=self._longest_wait)
-        self.journal = GroupCommitJournal(store, 1_000_000)
-        self.lanes = Lanes(self.journal, self._queue_size, self.clock, self._handlers.latest)
+        self.journal = GroupCommitJournal(
+            store, capacity=1_000_000, queue_size=self._queue_size, clock=self.clock, marks=self._handlers.marks
+        )
         self.workers = self._make()
-        await self.lanes.start()
+        await self.journal.open(lambda *_: None)
         self.workers.start()
 
     async def stop(self, patience: float = 0.0) -> int:
         """Cut off what runs after ``patience`` seconds and close; how many events were cut off."""
         cut_off = await self.workers.drain(patience, everything=False)
         await self.journal.flush()
-        await self.lanes.stop()
         await self.journal.close()
         return cut_off
 
@@ -81,12 +80,13 @@ class Delivery:
     async def accept(self, event_id: str, i_account: int = 1, event_type: str = "SIM/Updated", **fields: Any) -> bool:
         """Accept an event of this subscriber; whether it is new."""
         body = events.of_subscriber(i_account, event_id, event_type) | fields
-        return await self.journal.append(SCHEMA.parse(events.encode(body), "request", "unique", self.clock.now))
+        event = SCHEMA.parse(events.encode(body), "request", "unique", self.clock.now)
+        return await self.journal.keep(event) is Kept.NEW
 
     async def later(self, seconds: float) -> None:
-        """Move the clock on and have the lanes look at it."""
+        """Move the clock on and have the journal look at it."""
         self.clock.now += seconds
-        self.lanes.changed(0, (), {})
+        await self.journal.flush()
 
     async def command(self, verb: Verb, *names: str) -> dict[str, str]:
         """Leave a command in the journal as another process does; the answer."""
@@ -98,12 +98,12 @@ class Delivery:
                 await self.journal.flush()
                 (answer,) = db.execute("SELECT answer FROM commands WHERE number = ?", (number,)).fetchone()
                 if answer is not None:
-                    return msgspec.json.decode(answer, type=Answer).results
+                    return msgspec.json.decode(answer, type=CommandResult).results
 
     def find(self, **wanted: Any) -> list[Series]:
         """What stands in the history, the oldest first."""
         with history.connect(self.path) as past:
-            return past.find(Filter(**wanted), 100_000)[::-1]
+            return past.ask(Find(Filter(**wanted), 100_000))[::-1]
 
     def states(self) -> dict[str, str]:
         """The state of each event."""
@@ -123,7 +123,7 @@ class Delivery:
     async def quiet(self) -> None:
         """Return when there is nothing that could be run now."""
         async with asyncio.timeout(PATIENCE):
-            await self.lanes.join()
+            await self.journal.join()
 
 
 @asynccontextmanager

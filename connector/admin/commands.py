@@ -4,13 +4,11 @@ They read the journal file and leave commands in it, so they work beside a runni
 know it by the same settings (JOURNAL_URL in the environment or ``.env``).
 """
 
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
@@ -19,13 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from connector import log
-from connector.app import make_store
 from connector.errors import StartError
 from connector.events.event import document_of, parse_time
 from connector.events.redaction import redact
-from connector.journal.sqlite import history, mailbox
-from connector.journal.sqlite.history import Filter, History
-from connector.journal.sqlite.operator import Answer, Command, Verb
+from connector.journal import engines
+from connector.journal.commands import Command, CommandResult, Verb
+from connector.journal.outside import Outside
+from connector.journal.queries import STATES, AttemptsOf, BodyOf, Filter, Find, FindBlocked, ReadStats, SeriesOf
 from connector.settings import Settings, environment
 
 BATCH: Final = 100
@@ -49,9 +47,9 @@ class _Time(click.ParamType[float]):
 
 
 _OPTIONS: Final = (
-    click.option("--state", type=click.Choice(history.STATES), help="Only events in this state."),
+    click.option("--state", type=click.Choice(STATES), help="Only events in this state."),
     click.option("--type", "event_type", help="Only events of this type, such as SIM/Updated."),
-    click.option("--subscriber", "lane", help="Only this subscriber's events, such as i_account:1001 or 1001."),
+    click.option("--subscriber", "resource", help="Only this subscriber's events, such as i_account:1001 or 1001."),
     click.option("--since", type=_Time(), help="Accepted since: an ISO 8601 time, or an age such as 30m, 12h, 7d."),
     click.option("--until", type=_Time(), help="Accepted before: likewise."),
     click.option("--text", help="Only events with this text in their error or note."),
@@ -80,13 +78,20 @@ def events() -> None:
 def list_events(limit: int, as_json: bool, **wanted: Any) -> None:
     """List events, the newest first."""
     with _history() as past:
-        found = past.find(Filter(**wanted), limit)
+        found = past.ask(Find(Filter(**wanted), limit))
     if as_json:
         _print_lines(found)
         return
     table = _table("event id", "type", "subscriber", "state", "accepted", "attempts", "next try", "reason")
     for each in found:
-        row = (each.event_id, each.event_type, each.lane, each.state, _when(each.accepted_at), str(each.attempts))
+        row = (
+            each.event_id,
+            each.event_type,
+            _names(each.resources),
+            each.state,
+            _when(each.accepted_at),
+            str(each.attempts),
+        )
         table.add_row(*row, _when(each.due), _plain(each.reason))
     _console().print(table if found else "no such events")
 
@@ -98,11 +103,11 @@ def list_events(limit: int, as_json: bool, **wanted: Any) -> None:
 def show_event(event_id: str, unmask: bool, as_json: bool) -> None:
     """Show all that is known of one event: series of attempts, errors, trace ids, the body."""
     with _history() as past:
-        series = past.series(event_id)
+        series = past.ask(SeriesOf(event_id))
         if not series:
             raise click.ClickException(f"{event_id} is not known, or is no longer kept")
-        attempts = {each.seq: past.attempts(each.seq) for each in series}
-        body = document_of(past.body(series[0].seq))
+        attempts = {each.seq: past.ask(AttemptsOf(each.seq)) for each in series}
+        body = document_of(past.ask(BodyOf(series[0].seq)))
     document = body if unmask else redact(body)
     if as_json:
         found = [msgspec.to_builtins(each) | {"failed_attempts": attempts[each.seq]} for each in series]
@@ -168,13 +173,13 @@ def lanes(context: click.Context, limit: int, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     with _history() as past:
-        found = past.blocked(limit)
+        found = past.ask(FindBlocked(limit))
     if as_json:
         _print_lines(found)
         return
     table = _table("subscriber", "blocked by", "type", "state", "since", "next try", "attempts", "behind", "reason")
     for each in found:
-        row = (each.lane, each.event_id, each.event_type, each.state, _when(each.since), _when(each.due))
+        row = (_names(each.resources), each.event_id, each.event_type, each.state, _when(each.since), _when(each.due))
         table.add_row(*row, str(each.attempts), str(each.behind), _plain(each.reason))
     _console().print(table if found else "no subscriber is blocked")
 
@@ -210,16 +215,16 @@ def resume() -> None:
 def stats(as_json: bool) -> None:
     """Count what is open and what has ended."""
     with _history() as past:
-        found = past.stats()
+        found = past.ask(ReadStats())
     if as_json:
         _print_lines([found])
         return
     facts = Table.grid(padding=(0, 2))
-    facts.add_row("delivery", "paused" if found["paused"] else "on")
-    if away := found["target_away"]:
-        facts.add_row("target", _plain(f"away since {_when(away['since'])}: {away['reason']}"))
-    facts.add_row("oldest open event", _when(found["oldest_open_at"]))
-    for title, counts in (("open now", found["open"]), ("in all", found["total"])):
+    facts.add_row("delivery", "paused" if found.paused else "on")
+    if away := found.target_away:
+        facts.add_row("target", _plain(f"away since {_when(away.since)}: {away.reason}"))
+    facts.add_row("oldest open event", _when(found.oldest_open_at))
+    for title, counts in (("open now", found.open), ("in all", found.total)):
         facts.add_row(title)
         for name, count in counts.items():
             facts.add_row(f"  {name}", f"{count:,}")
@@ -238,46 +243,28 @@ def _choose(event_ids: Sequence[str], wanted: dict[str, Any], limit: int) -> lis
     if event_ids:
         return list(event_ids)
     with _history() as past:
-        found = past.find(Filter(**given, latest=True), limit)
+        found = past.ask(Find(Filter(**given, latest=True), limit))
     return list(dict.fromkeys(each.event_id for each in reversed(found)))
 
 
-def _settings() -> tuple[Settings, Path]:
-    try:
-        settings = Settings.load(environment())
-    except StartError as fault:
-        raise click.ClickException(str(fault)) from None
-    if settings.journal_path is None:
-        raise click.ClickException("JOURNAL_URL: this journal is in the memory of the running connector only")
-    return settings, settings.journal_path
-
-
 @contextmanager
-def _history() -> Iterator[History]:
-    _, path = _settings()
+def _history() -> Iterator[Outside]:
     try:
-        with history.connect(path) as past:
-            yield past
-    except sqlite3.Error as fault:
-        raise click.ClickException(f"{path} cannot be read: {fault}") from None
+        with engines.outside(Settings.load(environment())) as journal:
+            yield journal
+    except StartError as error:
+        raise click.ClickException(str(error)) from None
     except UnicodeEncodeError:
         raise click.ClickException(_NO_TEXT) from None
 
 
-def _send(verb: Verb, names: list[str]) -> Answer:
-    settings, path = _settings()
+def _send(verb: Verb, names: list[str]) -> CommandResult:
     log.configure("error")
-    if not path.exists():
-        raise click.ClickException(f"{path} does not exist")
-    try:
-        return mailbox.send(make_store(settings, path, time.time), path, Command(verb, names))
-    except StartError as fault:
-        raise click.ClickException(str(fault)) from None
-    except UnicodeEncodeError:
-        raise click.ClickException(_NO_TEXT) from None
+    with _history() as journal:
+        return journal.command(Command(verb, names))
 
 
-def _say(answer: Answer) -> None:
+def _say(answer: CommandResult) -> None:
     for name, result in answer.results.items():
         click.echo(f"{name}: {result}")
 
@@ -297,6 +284,10 @@ def _table(*columns: str) -> Table:
 def _console() -> Console:
     width = None if sys.stdout.isatty() else 200
     return Console(width=width, soft_wrap=False, markup=False, emoji=False, highlight=False)
+
+
+def _names(resources: Sequence[str]) -> str:
+    return " ".join(resources) or "-"
 
 
 def _plain(text: str) -> str:

@@ -20,6 +20,7 @@ from typing import Final
 
 from connector.errors import ConnectorError, NoRoom, TargetDown, TargetNotFound, TargetRefused
 from connector.events.event import Event
+from connector.journal import Entry
 from connector.outcome import Outcome
 
 LEFT_TO_NSPS: Final = "left to NSPS, which sends it again"
@@ -78,8 +79,9 @@ class Answers:
             return outcome
         return Outcome("dead", f"{LEFT_TO_NSPS}: {outcome.reason}", ms=outcome.ms, kind=outcome.kind)
 
-    def kept(self, event: Event, outcome: Outcome) -> None:
+    def kept(self, entry: Entry, outcome: Outcome, _: bool = True) -> None:
         """An outcome is kept: tell who waits for it. Who came after an attempt that is repeated here waits on."""
+        event = entry.event
         if event.event_id not in self._ended and not outcome.final:
             return
         self._ended.discard(event.event_id)

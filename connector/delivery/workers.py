@@ -1,11 +1,10 @@
-"""Worker tasks: take an event from the lanes, run its handler, settle what became of it."""
+"""Worker tasks: take an event from the journal, run its handler, settle what became of it."""
 
 import asyncio
 import contextlib
 import random
 import time
 from collections.abc import Callable
-from math import inf
 from typing import Final
 
 from connector import log
@@ -14,9 +13,8 @@ from connector.errors import Unavailable
 from connector.events.event import Event
 from connector.events.snapshot import Snapshot, after, is_older, snapshot_of
 from connector.handlers import Handler, Handlers
-from connector.journal import Journal
-from connector.journal.lanes import Lanes
-from connector.outcome import Outcome, Postponed, RetryPolicy, decide, done
+from connector.journal import Entry, Journal
+from connector.outcome import Mark, Outcome, Postponed, RetryPolicy, decide, done
 
 _LINES: Final = {
     "done": ("event.processed", "info", "Event processed"),
@@ -43,7 +41,7 @@ CUT_OFF_AGAIN: Final = 10.0
 
 
 class Workers:
-    """``count`` tasks that drain the lanes.
+    """``count`` tasks that take events from the journal.
 
     ``timeout``  seconds until a handler is cut off, unless the handler says otherwise
     ``hold_dead``  whether the events behind a dead one wait for an operator
@@ -53,7 +51,6 @@ class Workers:
 
     def __init__(
         self,
-        lanes: Lanes,
         journal: Journal,
         handlers: Handlers,
         policy: RetryPolicy,
@@ -65,7 +62,6 @@ class Workers:
         answers: Answers | None = None,
     ) -> None:
         self._answers = answers
-        self._lanes = lanes
         self._journal = journal
         self._handlers = handlers
         self._policy = policy
@@ -109,7 +105,7 @@ class Workers:
         deadline = time.monotonic() + timeout
         if everything:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lanes.join(), timeout)
+                await asyncio.wait_for(self._journal.join(), timeout)
         self._stopping = True
         tasks = {worker.task for worker in self._workers if worker.task is not None}
         for worker in self._workers:
@@ -131,46 +127,50 @@ class Workers:
     async def _work(self, worker: "_Worker") -> None:
         handled = 0
         while not self._stopping:
-            event = await self._lanes.take()
+            entry = await self._journal.take()
             try:
-                outcome = await self._handle(worker, event)
+                outcome = await self._handle(worker, entry)
             except (Postponed, Unavailable) as reason:
-                self._lanes.put_back(event)
+                self._journal.give_back(entry)
                 await asyncio.sleep(0 if isinstance(reason, Postponed) else JOURNAL_PAUSE)
                 continue
             if outcome is None:
-                self._lanes.rest(event)
+                self._journal.give_back(entry)
                 continue
             if self._answers is not None:
-                outcome = self._answers.ended(event, outcome)
-            self._say(event, outcome)
-            self._journal.settle(event, outcome)
+                outcome = self._answers.ended(entry.event, outcome)
+            self._say(entry, outcome)
+            self._journal.settle(entry, outcome)
             handled += 1
             if handled % YIELD_AFTER == 0:
                 await asyncio.sleep(0)
 
-    async def _handle(self, worker: "_Worker", event: Event) -> Outcome | None:
+    async def _handle(self, worker: "_Worker", entry: Entry) -> Outcome | None:
         """The outcome of the event's next attempt; None where it is not due yet."""
+        event = entry.event
         handler = self._handlers.find(event.event_type)
-        if handler is not None and not handler.latest_only and event.due is None:
-            return await self._run(worker, event, handler, None)
-        applied = None
-        mine = snapshot_of(event) if handler is not None and handler.latest_only and event.due != inf else None
-        if handler is not None and mine is not None:
-            by = self._lanes.newer(event, handler.name)
-            if by is None:
-                before = await self._journal.newest(event.lane, handler.name)
-                by = before.event_id if before is not None and is_older(mine, before) else None
-                applied = after(mine, before)
+        applied: tuple[tuple[Mark, Snapshot], ...] = ()
+        mine = snapshot_of(event, entry.seq) if handler is not None and handler.latest_only else None
+        for mark in self._handlers.marks(event):
+            if mine is None:
+                break
+            newest = await self._journal.newest(entry, mark)
+            by = newest.behind
+            if by is None and newest.applied is not None and is_older(mine, newest.applied):
+                by = newest.applied
             if by is not None:
-                return Outcome("superseded", by)
-        if event.due is not None and event.due > self._clock():
+                return Outcome("superseded", by.event_id)
+            applied += ((mark, after(mine, newest.applied)),)
+        if entry.due is not None and entry.due > self._clock():
             return None
         if handler is None:
             return Outcome("ignored", f"no handler takes {event.event_type}")
-        return await self._run(worker, event, handler, applied)
+        return await self._run(worker, entry, handler, applied)
 
-    async def _run(self, worker: "_Worker", event: Event, handler: Handler, applied: Snapshot | None) -> Outcome:
+    async def _run(
+        self, worker: "_Worker", entry: Entry, handler: Handler, applied: tuple[tuple[Mark, Snapshot], ...]
+    ) -> Outcome:
+        event = entry.event
         started = time.monotonic()
         fault: BaseException | None = None
         note: object = None
@@ -198,11 +198,11 @@ class Workers:
                 await worker.go_on()
         ms = round((time.monotonic() - started) * 1000)
         if fault is None:
-            return done(note, ms, handler.name, applied)
+            return done(note, ms, applied)
         now = self._clock()
         return decide(
             fault,
-            attempt=event.attempt,
+            attempt=entry.attempt,
             age=now - event.accepted_at,
             now=now,
             chance=random.random(),  # noqa: S311 - jitter is no secret
@@ -225,12 +225,13 @@ class Workers:
                         )
                     worker.cut_off_again_at(now + CUT_OFF_AGAIN)
 
-    def _say(self, event: Event, outcome: Outcome) -> None:
+    def _say(self, entry: Entry, outcome: Outcome) -> None:
+        event = entry.event
         action, level, message = _LINES[outcome.state]
         if outcome.state == "done":
             log.event_line(action, outcome.reason or message, event)
             return
-        more = {"reason": outcome.reason, "attempt": event.attempt, "ms": outcome.ms}
+        more = {"reason": outcome.reason, "attempt": entry.attempt, "ms": outcome.ms}
         if outcome.due is not None:
             more["due"] = outcome.due
         log.event_line(action, message, event, level, more)

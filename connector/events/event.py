@@ -283,6 +283,11 @@ class Event:
         return self._body
 
     @property
+    def resources(self) -> tuple[str, ...]:
+        """Keys of all that the event touches: it waits for earlier events that touch one of them."""
+        return (self.lane,) if self.lane else ()
+
+    @property
     def log(self) -> FilteringBoundLogger:
         """A structlog logger whose lines carry the event's ids; put no personal field into them."""
         return get_logger(

@@ -31,10 +31,10 @@ def snapshot(body: EventBody, seq: int, event_id: str) -> Snapshot:
     return Snapshot(updated, created, happened, seq, event_id)
 
 
-def snapshot_of(event: Event) -> Snapshot | None:
+def snapshot_of(event: Event, seq: int) -> Snapshot | None:
     """The snapshot of an accepted event; None where its body cannot be read any more, as after a rotten bit."""
     try:
-        return snapshot(event.body, event.seq, event.event_id)
+        return snapshot(event.body, seq, event.event_id)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

@@ -18,6 +18,7 @@ from connector.errors import StartError
 from connector.events import schema
 from connector.events.event import Event
 from connector.handlers.thread import in_thread
+from connector.outcome import Mark
 
 Function = TypeVar("Function", bound=Callable[[Event], Any])
 
@@ -111,15 +112,12 @@ class Handlers:
             return {}
         return {name: handler.require for name, handler in self._by_type.items()}
 
-    @property
-    def any_latest(self) -> bool:
-        """Whether there is a ``latest_only`` handler at all."""
-        return any(handler.latest_only for handler in self.all)
-
-    def latest(self, event_type: str) -> str | None:
-        """The name of the handler of this type if it is ``latest_only``."""
-        handler = self.find(event_type)
-        return handler.name if handler is not None and handler.latest_only else None
+    def marks(self, event: Event) -> tuple[Mark, ...]:
+        """What the handler of an event would write, if it is ``latest_only``."""
+        handler = self.find(event.event_type)
+        if handler is None or not handler.latest_only:
+            return ()
+        return tuple(Mark(handler.name, resource) for resource in event.resources[:1])
 
 
 def load(modules: Sequence[str]) -> Handlers:

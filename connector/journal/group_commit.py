@@ -1,33 +1,35 @@
-"""Group commit: everything that comes while a transaction is under way shares the next one.
+"""The journal of one process over a store: everything that comes while a transaction is under way shares the next one.
 
-The event loop's side gathers appended events, settled events and calls; one thread of its own carries them out, a
-batch a transaction. There is no timer: a lone event starts a transaction at once, and under load the batches grow by
-themselves to what arrives while the disk syncs.
+The event loop's side gathers what is kept, settled, asked and commanded; one thread of its own carries it out, a batch
+a transaction. There is no timer: a lone event starts a transaction at once, and under load the batches grow by
+themselves to what arrives while the disk syncs. What the scheduler wants to read travels with the batches, a bounded
+piece in each: accepting, retries and reading on take turns.
 
 ::
 
     healthy ──a transaction fails──▶ failed ──a probe succeeds (one a second)──▶ healthy
        └───────it is not known what was kept───────┴──▶ lost (the process has to end)
 
-    healthy: appends are taken; failed: they are refused with 503, settled events are kept and noted later;
+    healthy: events are kept; failed: they are refused with 503, settled events are kept in memory and noted later;
     lost: nothing is written any more, since it could come after something that is not there
 """
 
 import asyncio
 import contextlib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from connector import log
 from connector.errors import NoRoom, Stopping, Unavailable
 from connector.events.event import Event
-from connector.events.snapshot import Snapshot
-from connector.journal import Journal, Listener, Page
-from connector.journal.sqlite.operator import Answer, Change, Command
-from connector.outcome import Outcome
+from connector.events.snapshot import snapshot
+from connector.journal import Entry, Journal, Kept, Newest, Settled
+from connector.journal.commands import Change, Command, CommandResult
+from connector.journal.queries import Query
+from connector.journal.scheduler import Scheduler
+from connector.journal.store import Append, Batch, Store, StoreError
+from connector.outcome import Mark, Outcome, Step
 
 PROBE_INTERVAL: Final = 1.0
 """Seconds between tries to write again after a failure."""
@@ -40,115 +42,41 @@ Result = TypeVar("Result")
 _logger = log.get_logger()
 
 
-@dataclass(slots=True)
-class Batch:
-    """What one transaction does, in this order, and what came of it.
-
-    ``stored``   for each appended event, whether it is new
-    ``kept``     for each settled event, whether it counted
-    ``answers``  to the commands of operators, and in ``change`` what they have changed
-    ``results``  of the calls, an exception where one failed
-    """
-
-    appends: list[Event] = field(default_factory=list)
-    settles: list[tuple[Event, Outcome]] = field(default_factory=list)
-    commands: list[Command] = field(default_factory=list)
-    calls: list[Callable[[Any], Any]] = field(default_factory=list)
-    stored: Sequence[bool] = ()
-    kept: Sequence[bool] = ()
-    results: Sequence[Any] = ()
-    answers: Sequence[Answer] = ()
-    change: Change | None = None
-
-
-class StoreError(Exception):
-    """The store cannot write or read now; what the batch wanted has not happened.
-
-    ``fatal``: or it is not known whether it has; the process must end and read the store anew.
-    """
-
-    def __init__(self, text: str, *, fatal: bool = False) -> None:
-        super().__init__(text)
-        self.fatal = fatal
-
-
-class Store(ABC):
-    """The thread's side: one engine's storage. Methods are called from one thread, one at a time."""
-
-    last_seq = 0
-    open_events = 0
-    full: str | None = None
-    """Why there is no room although the backlog is within bounds, such as a full disk."""
-
-    holds: Sequence[str] = ()
-    """Why nothing was to be delivered when the store was closed last."""
-
-    wants_upkeep = False
-    """Whether ``upkeep`` is due although there is work."""
-
-    @abstractmethod
-    def open(self) -> None:
-        """Raises StartError."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of everything."""
-
-    @abstractmethod
-    def commit(self, batch: Batch) -> None:
-        """Carry out the batch as one durable transaction and fill in its results. Raises StoreError."""
-
-    @abstractmethod
-    def has_mail(self) -> bool:
-        """Whether another process may have left commands that the next transaction will carry out."""
-
-    @abstractmethod
-    def recover(self) -> None:
-        """Try whether writing works again. Raises StoreError."""
-
-    @abstractmethod
-    def upkeep(self) -> bool:
-        """Do a small step of upkeep (pruning, checkpoint); whether there is more to do. Raises StoreError."""
-
-    @abstractmethod
-    def read(self, after: int, limit: int) -> Page:
-        """As ``Journal.read``."""
-
-    @abstractmethod
-    def read_lanes(self, lanes: Sequence[str], upto: int, limit: int) -> Mapping[str, Sequence[Event]]:
-        """As ``Journal.read_lanes``."""
-
-    @abstractmethod
-    def parked_lanes(self) -> Sequence[str]:
-        """As ``Journal.parked_lanes``."""
-
-    @abstractmethod
-    def claim_due(self, now: float, limit: int) -> tuple[Sequence[str], float | None]:
-        """As ``Journal.claim_due``."""
-
-    @abstractmethod
-    def note_target(self, away: str) -> None:
-        """As ``Journal.note_target``."""
-
-    @abstractmethod
-    def newest(self, lane: str, handler: str) -> Snapshot | None:
-        """As ``Journal.newest``."""
+def no_marks(_: Event) -> Sequence[Mark]:
+    """What handlers without ``latest_only`` write."""
+    return ()
 
 
 class GroupCommitJournal(Journal):
-    """A durable journal over a store. ``capacity`` is the most events that may be open."""
+    """A journal over a store that this process owns.
 
-    durable = True
+    ``capacity``    the most events that may be open
+    ``queue_size``  events held in memory
+    ``clock``       seconds since the epoch, steady while the process runs
+    ``marks``       what the ``latest_only`` handlers of an event would write
+    """
 
-    def __init__(self, store: Store, capacity: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        capacity: int,
+        queue_size: int,
+        clock: Callable[[], float],
+        marks: Callable[[Event], Sequence[Mark]] = no_marks,
+    ) -> None:
+        self.durable = store.durable
         self._store = store
         self._capacity = capacity
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._listener: Listener | None = None
-        self._appends: list[tuple[Event, asyncio.Future[bool]]] = []
+        self._clock = clock
+        self._marks = marks
+        self._scheduler = Scheduler(queue_size, clock)
+        self._thread = None if store.in_loop else ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._settled: Settled = _nobody
+        self._batch = Batch()
+        self._kept: list[asyncio.Future[Kept]] = []
+        self._answers: list[asyncio.Future[Any]] = []
         self._under_way = 0
-        self._settles: list[tuple[Event, Outcome]] = []
-        self._calls: list[tuple[Callable[[Any], Any], asyncio.Future[Any]]] = []
         self._work = asyncio.Event()
         self._lost: asyncio.Future[str]
         self._pump: asyncio.Task[None] | None = None
@@ -165,17 +93,23 @@ class GroupCommitJournal(Journal):
     def fault(self) -> str | None:
         return self._fault
 
+    @property
+    def in_memory(self) -> int:
+        """How many events are held in memory."""
+        return self._scheduler.in_memory
+
     async def lost(self) -> str:
         return await asyncio.shield(self._lost)
 
-    async def open(self, listener: Listener) -> int:
+    async def open(self, settled: Settled) -> None:
         self._lost = asyncio.get_running_loop().create_future()
         await self._in_thread(self._store.open)
-        self._listener = listener
+        self._settled = settled
         self._size = self._store.open_events
-        listener.changed(self._store.last_seq, (), dict.fromkeys(self._store.holds, True))
+        self._scheduler.open(self._store.last_seq)
+        for reason in self._store.holds:
+            self._scheduler.hold(reason)
         self._pump = asyncio.create_task(self._run(), name="journal")
-        return self._store.last_seq
 
     async def close(self) -> None:
         if self._closing:
@@ -186,76 +120,121 @@ class GroupCommitJournal(Journal):
         if self._pump is not None:
             await self._pump
             await self._in_thread(self._store.close)
-        self._thread.shutdown(wait=False)
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
 
-    async def append(self, event: Event) -> bool:
+    async def flush(self) -> None:
+        with contextlib.suppress(Unavailable, Stopping):
+            await self.call(lambda _: None)
+
+    async def keep(self, event: Event) -> Kept:
+        self._check()
+        if self._size + self._under_way + len(self._batch.appends) >= self._capacity:
+            raise NoRoom("The backlog is full; send the event again later")
+        if self._store.full is not None:
+            raise NoRoom(self._store.full)
+        future: asyncio.Future[Kept] = asyncio.get_running_loop().create_future()
+        self._batch.appends.append(Append(event, self._marked(event)))
+        self._kept.append(future)
+        self._work.set()
+        return await future
+
+    async def take(self) -> Entry:
+        entry = await self._scheduler.take()
+        if self._scheduler.hungry:
+            self._work.set()
+        return entry
+
+    def settle(self, entry: Entry, outcome: Outcome) -> None:
+        self._batch.settles.append((entry, outcome))
+        self._work.set()
+
+    def note(self, entry: Entry, step: Step) -> None:
+        self._batch.notes.append((entry, step))
+        self._work.set()
+
+    def give_back(self, entry: Entry, waits_for: str | None = None) -> None:
+        if self._scheduler.give_back(entry, waits_for):
+            self._batch.rests.append(entry)
+            self._work.set()
+
+    def wake(self, waits_for: str) -> None:
+        self._scheduler.wake(waits_for)
+        self._work.set()
+
+    def hold(self, reason: str) -> None:
+        self._scheduler.hold(reason)
+
+    def release(self, reason: str) -> None:
+        self._scheduler.release(reason)
+
+    @property
+    def holds(self) -> frozenset[str]:
+        return self._scheduler.holds
+
+    async def join(self) -> None:
+        await self._scheduler.join()
+
+    async def newest(self, entry: Entry, mark: Mark) -> Newest:
+        mine = snapshot(entry.event.body, entry.seq, entry.event.event_id)
+        return await self.call(lambda store: store.newest(entry.seq, mark, mine))
+
+    async def ask(self, query: Query[Result]) -> Result:
+        answer: Result = await self.call(lambda store: store.answer(query))
+        return answer
+
+    async def command(self, command: Command) -> CommandResult:
+        self._check()
+        future: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
+        self._batch.commands.append(command)
+        self._answers.insert(len(self._batch.commands) - 1, future)
+        self._work.set()
+        return await future
+
+    def note_target(self, reason: str) -> None:
+        if self._closing or self._fault is not None:
+            return  # an outage of the disk is what operators look at then
+        self._call(lambda store: store.note_target(reason)).add_done_callback(lambda noted: noted.exception())
+
+    async def call(self, function: Callable[[Any], Result]) -> Result:
+        """Run ``function(store)`` within the next transaction. Raises Unavailable, or what it raised."""
+        self._check()
+        return await self._call(function)
+
+    def _call(self, function: Callable[[Any], Result]) -> "asyncio.Future[Result]":
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._batch.calls.append(function)
+        self._answers.append(future)
+        self._work.set()
+        return future
+
+    def _check(self) -> None:
         if self._closing:
             raise Stopping
         if self._fault is not None:
             raise Unavailable(f"The event cannot be kept: {self._fault}")
-        if self._size + self._under_way + len(self._appends) >= self._capacity:
-            raise NoRoom("The backlog is full; send the event again later")
-        if self._store.full is not None:
-            raise NoRoom(self._store.full)
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._appends.append((event, future))
-        self._work.set()
-        return await future
 
-    def settle(self, event: Event, outcome: Outcome) -> None:
-        self._settles.append((event, outcome))
-        self._work.set()
-
-    async def flush(self) -> None:
-        with contextlib.suppress(Unavailable):
-            await self.call(lambda _: None)
-
-    async def call(self, function: Callable[[Any], Result]) -> Result:
-        """Run ``function(store)`` within the next transaction. Raises Unavailable, or what it raised."""
-        if self._closing:
-            raise Stopping
-        if self._fault is not None:
-            raise Unavailable(self._fault)
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._calls.append((function, future))
-        self._work.set()
-        return await future
-
-    async def read(self, after: int, limit: int) -> Page:
-        return await self.call(lambda store: store.read(after, limit))
-
-    async def read_lanes(self, lanes: Sequence[str], upto: int, limit: int) -> Mapping[str, Sequence[Event]]:
-        return await self.call(lambda store: store.read_lanes(lanes, upto, limit))
-
-    async def parked_lanes(self) -> Sequence[str]:
-        return await self.call(lambda store: store.parked_lanes())
-
-    async def claim_due(self, now: float, limit: int) -> tuple[Sequence[str], float | None]:
-        return await self.call(lambda store: store.claim_due(now, limit))
-
-    def note_target(self, away: str) -> None:
-        if self._closing or self._fault is not None:
-            return  # an outage of the disk is what operators look at then
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(lambda noted: noted.exception())  # nobody waits for it
-        self._calls.append((lambda store: store.note_target(away), future))
-        self._work.set()
-
-    async def newest(self, lane: str, handler: str) -> Snapshot | None:
-        return await self.call(lambda store: store.newest(lane, handler))
+    def _marked(self, event: Event) -> Any:
+        marks = self._marks(event)
+        if not marks:
+            return ()
+        mine = snapshot(event.body, 0, event.event_id)
+        return tuple((mark, mine) for mark in marks)
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        if self._thread is None:
+            return function(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     async def _run(self) -> None:
         try:
             await self._take_turns()
-        except Exception as fault:  # whatever is wrong here, nobody is left waiting
-            _logger.exception("The journal has a fault of its own", action="journal.fault")
-            self._fail(StoreError(f"{type(fault).__name__} in the journal", fatal=True), [])
+        except Exception as error:  # whatever is wrong here, nobody is left waiting
+            _logger.exception("The journal has an error of its own", action="journal.fault")
+            self._fail(StoreError(f"{type(error).__name__} in the journal", fatal=True), [])
 
     async def _take_turns(self) -> None:
-        while not self._closing or self._appends or self._settles or self._calls:
+        while not self._closing or self._work.is_set():
             if self._lost.done():
                 break
             if self._fault is not None:
@@ -272,70 +251,83 @@ class GroupCommitJournal(Journal):
                 await self._upkeep()
 
     async def _has_work(self) -> bool:
-        try:
-            async with asyncio.timeout(IDLE_INTERVAL):
-                await self._work.wait()
-        except TimeoutError:
-            return False
+        """Wait for something to write, or for the scheduler to want something."""
+        self._batch.feed = self._scheduler.wants()
+        if self._batch.feed is None and not self._work.is_set():
+            due = self._scheduler.next_due
+            left = IDLE_INTERVAL if due is None else due - self._clock()
+            with contextlib.suppress(TimeoutError):  # what is overdue waits for room: that wakes the journal
+                async with asyncio.timeout(min(left, IDLE_INTERVAL) if left > 0 else IDLE_INTERVAL):
+                    await self._work.wait()
+            self._batch.feed = self._scheduler.wants()
+        found = self._work.is_set() or self._batch.feed is not None
         self._work.clear()
-        return True
+        return found
 
     async def _commit(self) -> None:
-        appends, self._appends = self._appends, []
-        settles, self._settles = self._settles, []
-        calls, self._calls = self._calls, []
-        batch = Batch([event for event, _ in appends], settles, calls=[function for function, _ in calls])
-        self._under_way = len(appends)
+        batch, self._batch = self._batch, Batch()
+        kept, self._kept = self._kept, []
+        answers, self._answers = self._answers, []
+        batch.loadable = self._scheduler.loadable(len(batch.settles))
+        batch.cached = self._scheduler.cached
+        self._under_way = len(batch.appends)
         try:
             await self._in_thread(self._store.commit, batch)
-            self._tell(batch, appends, calls)
+            self._tell(batch, kept, answers)
         except StoreError as error:
-            self._settles = settles + self._settles
-            self._fail(error, [future for _, future in appends] + [future for _, future in calls])
-        except Exception as fault:
-            own = StoreError(f"{type(fault).__name__} in the journal", fatal=True)
-            self._fail(own, [future for _, future in appends] + [future for _, future in calls])
+            self._keep_for_later(batch)
+            self._fail(error, [*kept, *answers])
+        except Exception as error:
+            own = StoreError(f"{type(error).__name__} in the journal", fatal=True)
+            self._fail(own, [*kept, *answers])
             raise
         finally:
             self._under_way = 0
 
-    def _tell(
-        self,
-        batch: Batch,
-        appends: Sequence[tuple[Event, "asyncio.Future[bool]"]],
-        calls: Sequence[tuple[Callable[[Any], Any], "asyncio.Future[Any]"]],
-    ) -> None:
-        self._tell_listener(batch, [future for _, future in appends])
-        for (_, answer), result in zip(calls, batch.results, strict=True):
-            if answer.done():
-                continue
-            if isinstance(result, Exception):
-                answer.set_exception(result)
-            else:
-                answer.set_result(result)
+    def _keep_for_later(self, batch: Batch) -> None:
+        """What workers have done is noted as soon as it can be written."""
+        self._batch.settles[:0] = batch.settles
+        self._batch.notes[:0] = batch.notes
+        self._batch.rests[:0] = batch.rests
 
-    def _tell_listener(self, batch: Batch, futures: Sequence["asyncio.Future[bool]"]) -> None:
-        listener = self._listener
-        assert listener is not None  # noqa: S101 - for the type checker: the pump runs after ``open``
-        for event, new, future in zip(batch.appends, batch.stored, futures, strict=True):
-            if not future.done():  # done already: the client has gone, the event stays
-                future.set_result(new)
-            if new:
-                self._size += 1
-                listener.stored(event)
-        for (event, outcome), kept in zip(batch.settles, batch.kept, strict=True):
-            if kept and outcome.final:
+    def _tell(
+        self, batch: Batch, kept: Sequence["asyncio.Future[Kept]"], answers: Sequence["asyncio.Future[Any]"]
+    ) -> None:
+        """Tell what was kept; in the order of the transaction, since what ends makes room for what comes."""
+        for (entry, outcome), counted in zip(batch.settles, batch.counted, strict=True):
+            if counted and outcome.final:
                 self._size -= 1
-            listener.settled(event, outcome, kept)
+            self._scheduler.ended(entry, outcome.due if counted else None)
+            self._settled(entry, outcome, counted)
+        for future, verdict, new in zip(kept, batch.kept, batch.entries, strict=True):
+            if not future.done():  # done already: the client has gone, the event stays
+                future.set_result(verdict)
+            if new is not None:
+                self._size += 1
+                self._scheduler.accepted(new)
         if batch.change is not None:
-            self._size += batch.change.open_events
-            listener.changed(batch.change.last_seq, batch.change.lanes, batch.change.holds)
+            self._scheduler.gone(batch.change.gone)
+        for seq, unblocked in batch.unblocked.items():
+            self._scheduler.unblocked(seq, unblocked)
+        if batch.change is not None:
+            self._tell_change(batch.change)
+        if batch.feed is not None and batch.fed is not None:
+            self._scheduler.fed(batch.feed, batch.fed)
+        for answer, result in zip(answers, [*batch.answers, *batch.results], strict=True):
+            _resolve(answer, result)
+
+    def _tell_change(self, change: Change) -> None:
+        self._size += change.open_events
+        self._scheduler.added(change.last_seq)
+        for reason, held in change.holds.items():
+            (self._scheduler.hold if held else self._scheduler.release)(reason)
 
     def _fail(self, error: StoreError, futures: Sequence["asyncio.Future[Any]"]) -> None:
         self._fault = fault = str(error)
         _logger.error(f"The journal cannot be written: {fault}", action="journal.failed", reason=fault)
-        late = [future for _, future in self._appends] + [future for _, future in self._calls]
-        self._appends, self._calls = [], []
+        late = [*self._kept, *self._answers]
+        self._kept, self._answers = [], []
+        self._batch.appends, self._batch.commands, self._batch.calls = [], [], []
         for future in [*futures, *late]:
             if not future.done():
                 future.set_exception(Unavailable(f"The event cannot be kept: {fault}"))
@@ -362,3 +354,16 @@ class GroupCommitJournal(Journal):
                 pass
         except StoreError as error:
             self._fail(error, [])
+
+
+def _resolve(answer: "asyncio.Future[Any]", result: Any) -> None:
+    if answer.done():
+        return
+    if isinstance(result, Exception):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)
+
+
+def _nobody(_: Entry, __: Outcome, ___: bool) -> None:
+    """Nobody is told."""

@@ -1,114 +1,440 @@
-"""The journal that keeps nothing over a stop: for trying things out, and for tests."""
+"""The store that keeps nothing over a stop: for trying things out, and for tests. Everything is in dictionaries."""
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from itertools import islice
-from math import inf
-from typing import Final
+from typing import Any, Final
 
-from connector.errors import NoRoom, Stopping
+from msgspec.structs import replace
+
 from connector.events.event import Event
-from connector.events.snapshot import Snapshot
-from connector.journal import Journal, Listener, Page
-from connector.outcome import Outcome
+from connector.events.snapshot import Snapshot, is_older
+from connector.journal import Entry, Kept, Newest
+from connector.journal.commands import HELD, PENDING, WAITING, OpenEvent, Operator
+from connector.journal.queries import (
+    Attempt,
+    AttemptsOf,
+    Blocked,
+    BodyOf,
+    Filter,
+    Find,
+    FindBlocked,
+    Query,
+    ReadStats,
+    Series,
+    SeriesOf,
+    Stats,
+    StepsOf,
+    StepTaken,
+    TargetAway,
+)
+from connector.journal.store import Append, Batch, Fed, Feed, Marks, Store
+from connector.outcome import Mark, Outcome, Step
 
 REMEMBERED: Final = 100_000
-"""Ids of ended events that are remembered."""
+"""Identities of ended events that are remembered."""
+
+ENDED: Final = 1_000
+"""Ended series that an operator can still see and replay."""
+
+_NAMES: Final = {PENDING: "pending", WAITING: "waiting", HELD: "held"}
 
 
-class MemoryJournal(Journal):
-    """Open events in dictionaries, at most ``capacity`` of them."""
+class _Record:
+    """A series: what stands in the rows of a durable store."""
 
-    durable = False
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._listener: Listener | None = None
-        self._seq = 0
-        self._open: dict[int, Event] = {}
-        self._parked: dict[int, tuple[str, float | None]] = {}
-        self._open_ids: set[str] = set()
-        self._ended_ids: OrderedDict[str, bool] = OrderedDict()
-        self._newest: dict[tuple[str, str], Snapshot] = {}
+    def __init__(self, entry: Entry, earlier: int | None, marks: Marks) -> None:
+        self.entry = entry
+        self.earlier = earlier
+        self.marks = marks
+        self.state = PENDING
+        self.due: float | None = None
+        self.steps: dict[str, Step] = dict(entry.progress)
+        self.attempts: list[Attempt] = []
+        self.ended: tuple[str, float, int, str] | None = None
+        self.ms = 0
 
     @property
-    def size(self) -> int:
-        return len(self._open)
+    def may_run(self) -> bool:
+        return self.state == PENDING and not self.entry.blockers
 
-    async def open(self, listener: Listener) -> int:
-        self._listener = listener
-        return self._seq
 
-    async def close(self) -> None:
-        self._listener = None
+class MemoryStore(Store):
+    """Open events and some that have ended. ``clock`` in seconds since the epoch."""
 
-    async def append(self, event: Event) -> bool:
-        if self._listener is None:
-            raise Stopping
-        if event.event_id in self._open_ids or event.event_id in self._ended_ids:
+    durable = False
+    in_loop = True
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._open: dict[int, _Record] = {}
+        self._ended: OrderedDict[int, _Record] = OrderedDict()
+        self._touches: dict[str, dict[int, None]] = {}
+        self._ids: OrderedDict[str, int] = OrderedDict()
+        self._well: set[str] = set()
+        self._newest: dict[Mark, Snapshot] = {}
+        self._waiting: dict[int, float] = {}
+        self._counts: Counter[str] = Counter()
+        self._paused = False
+        self._away: TargetAway | None = None
+
+    def open(self) -> None:
+        self.open_events = len(self._open)
+
+    def close(self) -> None:
+        """What is in memory ends with it."""
+
+    def commit(self, batch: Batch) -> None:
+        unblocked: dict[int, Entry | None] = {}
+        self._end_attempts(batch, unblocked)
+        if batch.appends:
+            results = [self._append(append, unblocked) for append in batch.appends]
+            batch.kept = [kept for kept, _ in results]
+            batch.entries = [entry for _, entry in results]
+            self._counts["accepted"] += batch.kept.count(Kept.NEW)
+            self._counts["duplicate"] += len(results) - batch.kept.count(Kept.NEW)
+        if batch.commands:
+            operator = _MemoryOperator(self, self._clock())
+            batch.answers = [operator.run(command) for command in batch.commands]
+            batch.change = operator.change
+            self._counts += operator.change.counts
+            unblocked |= dict.fromkeys(operator.change.unblocked)
+        batch.unblocked = {seq: self._entry(seq) for seq in unblocked}
+        batch.results = [_result(function, self) for function in batch.calls]
+        if batch.feed is not None:
+            batch.fed = self._feed(batch.feed)
+
+    def newest(self, seq: int, mark: Mark, mine: Snapshot) -> Newest:
+        behind = None
+        for later in self._touches.get(mark.resource, ()):
+            for other, theirs in self._open[later].marks if later > seq else ():
+                if other == mark and is_older(mine, theirs):
+                    behind = theirs
+        return Newest(self._newest.get(mark), behind)
+
+    def note_target(self, reason: str) -> None:
+        since = self._away.since if self._away else self._clock()
+        self._away = TargetAway(reason, since) if reason else None
+
+    def answer(self, query: Query[Any]) -> Any:
+        match query:
+            case Find(wanted=wanted, limit=limit):
+                return list(islice((each for each in self._series() if _fits(each, wanted)), limit))
+            case SeriesOf(event_id=event_id):
+                return [each for each in self._series() if each.event_id == event_id]
+            case AttemptsOf(seq=seq):
+                return list(record.attempts) if (record := self._record(seq)) else []
+            case StepsOf(seq=seq):
+                steps = record.steps if (record := self._record(seq)) else {}
+                return [
+                    StepTaken(each.handler, each.state, each.attempts, each.ms, each.reason) for each in steps.values()
+                ]
+            case BodyOf(seq=seq):
+                return record.entry.event.raw if (record := self._record(seq)) else b""
+            case FindBlocked(limit=limit):
+                return [self._blocked(record) for record in islice(filter(_is_blocked, self._open.values()), limit)]
+            case ReadStats():
+                return self._stats()
+            case _:
+                raise TypeError(f"{type(query).__name__} is not a question that this journal knows")
+
+    def _end_attempts(self, batch: Batch, unblocked: dict[int, Entry | None]) -> None:
+        for entry, step in batch.notes:
+            if self._is_current(entry):
+                self._open[entry.seq].steps[step.handler] = step
+        counted: list[bool] = []
+        for entry, outcome in batch.settles:
+            counts = self._is_current(entry)
+            counted.append(counts)
+            self._newest.update(outcome.applied)  # also where it does not count: what was done outside was done
+            if counts:
+                self._settle(self._open[entry.seq], outcome, unblocked)
+        batch.counted = counted
+        for entry in batch.rests:
+            record = self._open.get(entry.seq)
+            if record is not None and record.state == PENDING and record.due is not None:
+                self._wait(record, WAITING, record.due)
+
+    def _is_current(self, entry: Entry) -> bool:
+        record = self._open.get(entry.seq)
+        return record is not None and record.entry.attempt == entry.attempt and record.state == PENDING
+
+    def _settle(self, record: _Record, outcome: Outcome, unblocked: dict[int, Entry | None]) -> None:
+        self._counts["retried" if outcome.state == "waiting" else outcome.state] += 1
+        record.steps.update({step.handler: step for step in outcome.steps})
+        attempt, now = record.entry.attempt, self._clock()
+        if outcome.final:
+            attempts = attempt - (outcome.state == "superseded")  # which is without an attempt
+            record.ms = outcome.ms
+            unblocked |= dict.fromkeys(self.end(record.entry.seq, outcome.state, attempts, outcome.reason))
+            return
+        record.attempts.append(Attempt(attempt, now, outcome.ms, outcome.reason))
+        self._replace(record, attempt + 1)
+        self._wait(record, WAITING if outcome.state == "waiting" else HELD, outcome.due)
+
+    def _replace(self, record: _Record, attempt: int, due: float | None = None) -> None:
+        """Give a record another entry: whoever still has the one before settles nothing with it."""
+        before = record.entry
+        event = copy(before.event)
+        event.attempt = attempt
+        record.entry = Entry(event, before.seq, attempt=attempt, due=due, progress=record.steps)
+
+    def _wait(self, record: _Record, state: int, due: float | None) -> None:
+        record.state, record.due = state, due
+        if state == WAITING and due is not None:
+            self._waiting[record.entry.seq] = due
+
+    def _append(self, append: Append, unblocked: dict[int, Entry | None]) -> tuple[Kept, Entry | None]:
+        event_id = append.event.event_id
+        before = self._ids.get(event_id)
+        if before is not None and (before in self._open or event_id in self._well):
+            return Kept.DUPLICATE, None
+        record = self.begin(append.event, before, append.marks)
+        if before is not None:
+            record.steps.update(self._steps_that_ended_well(before))
+        for mark, mine in record.marks:
+            unblocked |= dict.fromkeys(self._wake(mark, mine))
+        return Kept.NEW, record.entry
+
+    def begin(self, event: Event, earlier: int | None, marks: Marks = ()) -> _Record:
+        """Open a new series of an event."""
+        self.last_seq = seq = self.last_seq + 1
+        blockers = 0
+        for resource in event.resources:
+            line = self._touches.setdefault(resource, {})
+            blockers += bool(line)
+            line[seq] = None
+        marks = tuple((mark, replace(mine, seq=seq)) for mark, mine in marks)
+        record = _Record(Entry(event, seq, blockers=blockers), earlier, marks)
+        record.entry.progress = record.steps
+        self._open[seq] = record
+        self._ids[event.event_id] = seq
+        self._ids.move_to_end(event.event_id)
+        if len(self._ids) - len(self._open) > REMEMBERED:
+            self._forget()
+        return record
+
+    def _forget(self) -> None:
+        oldest = next(event_id for event_id, seq in self._ids.items() if seq not in self._open)
+        del self._ids[oldest]
+        self._well.discard(oldest)
+
+    def end(self, seq: int, state: str, attempts: int, reason: str) -> list[int]:
+        """End an open event; those that may run now."""
+        record = self._open.pop(seq)
+        self._waiting.pop(seq, None)
+        record.ended = (state, self._clock(), max(attempts, 0), reason)
+        if state != "dead":
+            self._well.add(record.entry.event.event_id)
+        self._ended[seq] = record
+        if len(self._ended) > ENDED:
+            self._ended.popitem(last=False)
+        free: list[int] = []
+        for resource in record.entry.event.resources:
+            line = self._touches[resource]
+            was_first = next(iter(line)) == seq
+            del line[seq]
+            if not line:
+                del self._touches[resource]
+            elif was_first:
+                following = self._open[next(iter(line))]
+                following.entry.blockers -= 1
+                if following.may_run:
+                    free.append(following.entry.seq)
+        return free
+
+    def _wake(self, mark: Mark, mine: Snapshot) -> list[int]:
+        head = self._open[next(iter(self._touches[mark.resource]))]
+        if head.state != WAITING or not any(each == mark and is_older(theirs, mine) for each, theirs in head.marks):
+            return []
+        self.try_now(head.entry.seq, head.due)
+        return [head.entry.seq]
+
+    def try_now(self, seq: int, due: float | None = None) -> None:
+        """Make an event that waits or is held pending; with ``due``, before its time."""
+        record = self._open[seq]
+        record.state, record.due = PENDING, due
+        self._waiting.pop(seq, None)
+        self._replace(record, record.entry.attempt, due)
+
+    def _entry(self, seq: int) -> Entry | None:
+        record = self._open.get(seq)
+        return record.entry if record is not None and record.may_run else None
+
+    def _feed(self, feed: Feed) -> Fed:
+        seqs = list(feed.seqs)
+        if feed.due is not None:
+            due = sorted((due, seq) for seq, due in self._waiting.items() if due <= feed.now)[: feed.due]
+            for _, seq in due:
+                self.try_now(seq)
+                seqs.append(seq)
+        entries = [entry for seq in seqs if (entry := self._entry(seq))]
+        upto = feed.after
+        if feed.ahead:
+            found = (each.entry for seq, each in self._open.items() if seq > feed.after and each.may_run)
+            ahead = list(islice(found, feed.ahead))
+            entries += ahead
+            upto = ahead[-1].seq if len(ahead) == feed.ahead else self.last_seq
+        return Fed(entries, min(self._waiting.values(), default=None), upto)
+
+    def latest(self, event_id: str) -> int | None:
+        """The latest series of an event."""
+        return self._ids.get(event_id)
+
+    def _record(self, seq: int) -> _Record | None:
+        return self._open.get(seq) or self._ended.get(seq)
+
+    def _steps_that_ended_well(self, seq: int) -> Mapping[str, Step]:
+        record = self._record(seq)
+        return {name: step for name, step in record.steps.items() if step.well} if record else {}
+
+    def _series(self) -> Sequence[Series]:
+        records = sorted({**self._open, **self._ended}.items(), reverse=True)
+        return [_series_of(record) for _, record in records]
+
+    def _blocked(self, record: _Record) -> Blocked:
+        event = record.entry.event
+        behind: set[int] = set()
+        wanted = [record.entry.seq]
+        while wanted:
+            seq = wanted.pop()
+            for resource in self._open[seq].entry.event.resources:
+                new = {each for each in self._touches[resource] if each > seq} - behind
+                behind |= new
+                wanted += new
+        reason = record.attempts[-1].reason if record.attempts else ""
+        since = record.attempts[0].ended_at if record.attempts else event.accepted_at
+        return Blocked(
+            list(event.resources),
+            event.event_id,
+            event.event_type,
+            _NAMES[record.state],
+            since,
+            record.due,
+            record.entry.attempt - 1,
+            reason,
+            len(behind),
+        )
+
+    def _stats(self) -> Stats:
+        states = Counter(_NAMES[record.state] for record in self._open.values())
+        oldest = next(iter(self._open.values()), None)
+        return Stats(
+            paused=self._paused,
+            target_away=self._away,
+            open={state: states[state] for state in _NAMES.values()},
+            oldest_open_at=oldest.entry.event.accepted_at if oldest else None,
+            total={name: count for name, count in self._counts.items() if count},
+        )
+
+
+class _MemoryOperator(Operator):
+    """Commands on a ``MemoryStore``: its dictionaries are changed as the rows of a durable store are."""
+
+    def __init__(self, store: MemoryStore, now: float) -> None:
+        super().__init__(store.last_seq)
+        self._store = store
+        self._now = now
+
+    def latest(self, event_id: str) -> Sequence[int]:
+        seq = self._store.latest(event_id)
+        return [] if seq is None else [seq]
+
+    def find(self, seq: int) -> OpenEvent | None:
+        record = self._store._open.get(seq)
+        return OpenEvent(seq, record.state, record.entry.attempt, record.entry.blockers) if record else None
+
+    def first(self, resource: str) -> OpenEvent | None:
+        line = self._store._touches.get(resource)
+        if line:
+            return self.find(next(iter(line)))
+        for seq, record in self._store._open.items():
+            if _is_blocked(record) and _has(record.entry.event.resources, resource):
+                return self.find(seq)
+        return None
+
+    def reason(self, seq: int) -> str:
+        attempts = self._store._open[seq].attempts
+        return attempts[-1].reason if attempts else ""
+
+    def copy(self, seq: int, whole: bool) -> int | None:
+        record = self._store._ended.get(seq)
+        if record is None:
+            return None
+        event = copy(record.entry.event)
+        event.attempt, event.accepted_at = 1, self._now
+        new = self._store.begin(event, seq, record.marks)
+        if not whole:
+            new.steps.update(self._store._steps_that_ended_well(seq))
+        return new.entry.seq
+
+    def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:
+        return self._store.end(event.seq, state, event.attempt - 1, reason)
+
+    def give_up_dead(self, seq: int, note: str) -> bool:
+        record = self._store._ended.get(seq)
+        if record is None or record.ended is None or record.ended[0] != "dead":
             return False
-        if len(self._open) >= self._capacity:
-            raise NoRoom
-        self._seq += 1
-        event.seq = self._seq
-        self._open[event.seq] = event
-        self._open_ids.add(event.event_id)
-        self._listener.stored(event)
+        _, when, attempts, reason = record.ended
+        record.ended = ("ignored", when, attempts, f"{note}: {reason}")
+        self._store._well.add(record.entry.event.event_id)
         return True
 
-    async def flush(self) -> None:
-        """Nothing is ever under way."""
+    def try_now(self, seq: int) -> None:
+        self._store.try_now(seq)
 
-    def settle(self, event: Event, outcome: Outcome) -> None:
-        kept = self._open.get(event.seq) is event
-        if kept:
-            if outcome.final:
-                self._end(event, outcome)
-            else:  # whoever still has the event of this attempt settles nothing with it
-                self._parked[event.seq] = (event.lane, outcome.due)
-                self._open[event.seq] = later = copy(event)
-                later.attempt += 1
-                later.due = inf if outcome.due is None else outcome.due
-        if self._listener is not None:
-            self._listener.settled(event, outcome, kept)
+    def pause(self, paused: bool) -> None:
+        self._store._paused = paused
 
-    async def read(self, after: int, limit: int) -> Page:
-        events = list(islice((event for seq, event in self._open.items() if seq > after), limit))
-        return Page(events, events[-1].seq if len(events) == limit else self._seq)
 
-    async def read_lanes(self, lanes: Sequence[str], upto: int, limit: int) -> Mapping[str, Sequence[Event]]:
-        found: dict[str, list[Event]] = {lane: [] for lane in lanes}
-        for event in self._open.values():
-            if event.seq <= upto and event.lane in found and len(found[event.lane]) < limit:
-                found[event.lane].append(event)
-        return found
+def _result(function: Callable[[Any], Any], store: MemoryStore) -> Any:
+    try:
+        return function(store)
+    except Exception as error:  # noqa: BLE001 - its caller's, not the journal's
+        return error
 
-    async def parked_lanes(self) -> Sequence[str]:
-        return [lane for lane, _ in self._parked.values()]
 
-    async def claim_due(self, now: float, limit: int) -> tuple[Sequence[str], float | None]:
-        waiting = sorted((due, seq, lane) for seq, (lane, due) in self._parked.items() if due is not None)
-        claimed = [(seq, lane) for due, seq, lane in waiting[:limit] if due <= now]
-        for seq, _ in claimed:
-            del self._parked[seq]
-            self._open[seq].due = None
-        rest = waiting[len(claimed) :]
-        return [lane for _, lane in claimed], rest[0][0] if rest else None
+def _is_blocked(record: _Record) -> bool:
+    return record.state != PENDING
 
-    def note_target(self, away: str) -> None:
-        """Nobody can look into this journal from outside; the log has it."""
 
-    async def newest(self, lane: str, handler: str) -> Snapshot | None:
-        return self._newest.get((lane, handler))
+def _has(resources: Sequence[str], name: str) -> bool:
+    return any(name in (each, each.partition(":")[2]) for each in resources)
 
-    def _end(self, event: Event, outcome: Outcome) -> None:
-        del self._open[event.seq]
-        self._parked.pop(event.seq, None)
-        if outcome.applied is not None:
-            self._newest[event.lane, outcome.handler] = outcome.applied
-        self._open_ids.discard(event.event_id)
-        if outcome.state != "dead":
-            self._ended_ids[event.event_id] = True
-            if len(self._ended_ids) > REMEMBERED:
-                self._ended_ids.popitem(last=False)
+
+def _fits(series: Series, wanted: Filter) -> bool:
+    return (
+        wanted.state in (None, series.state)
+        and wanted.event_type in (None, series.event_type)
+        and wanted.event_id in (None, series.event_id)
+        and (wanted.resource is None or _has(series.resources, wanted.resource))
+        and (wanted.since is None or series.accepted_at >= wanted.since)
+        and (wanted.until is None or series.accepted_at < wanted.until)
+        and (wanted.text is None or wanted.text.lower() in series.reason.lower())
+    )
+
+
+def _series_of(record: _Record) -> Series:
+    entry, event = record.entry, record.entry.event
+    if record.ended is None:
+        reason = record.attempts[-1].reason if record.attempts else ""
+        end: tuple[str, float | None, int, str] = (_NAMES[record.state], None, entry.attempt - 1, reason)
+    else:
+        end = record.ended
+    return Series(
+        seq=entry.seq,
+        event_id=event.event_id,
+        event_type=event.event_type,
+        resources=list(event.resources),
+        state=end[0],
+        accepted_at=event.accepted_at,
+        ended_at=end[1],
+        attempts=end[2],
+        reason=end[3],
+        due=record.due,
+        ms=record.ms,
+        request_id=event.request_id,
+        unique_id=event.unique_id,
+        earlier=record.earlier,
+    )

@@ -20,7 +20,7 @@ from connector.delivery.waiting import Answers, refusal
 from connector.errors import BadEncoding, BodyTimeout, BodyTooLarge, ConnectorError, Stopping, TargetDown
 from connector.events.event import Event
 from connector.events.schema import Schema
-from connector.journal import Journal
+from connector.journal import Journal, Kept
 from connector.web.trace import TRACE
 
 BODY: Final = b'{"message":"Event accepted for processing"}'
@@ -74,7 +74,7 @@ class Accept:
         event = self._schema.parse(raw, request_id, unique_id, self._clock())
         if self._answers is not None:
             await self._keep_and_wait(event, self._answers)
-        elif await self._journal.append(event):
+        elif await self._journal.keep(event) is Kept.NEW:
             log.event_line("event.accepted", "Event accepted", event)
         else:
             _log_duplicate(event)
@@ -90,7 +90,7 @@ class Accept:
         joined = answers.is_expected(event.event_id)
         future = answers.expect(event.event_id)
         try:
-            new = await self._journal.append(event)
+            new = await self._journal.keep(event) is Kept.NEW
         except ConnectorError:
             if not joined:
                 answers.withdraw(event.event_id)

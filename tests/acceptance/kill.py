@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from connector.journal.queries import ReadStats
 from connector.journal.sqlite import history
 from tests.journal_support.running import Handled, Running, handled
 from tests.journal_support.senders import Senders
@@ -123,7 +124,7 @@ async def _start(journal: Path, flaky: int) -> tuple[Running, float]:
 
 def _retried(journal: Path) -> int:
     with history.connect(journal) as past:
-        return int(past.stats()["total"].get("retried", 0))
+        return int(past.ask(ReadStats()).total.get("retried", 0))
 
 
 def main() -> int:

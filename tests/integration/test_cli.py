@@ -48,7 +48,7 @@ async def filled(tmp_path: Path) -> AsyncIterator[Delivery]:
         await delivery.accept("behind-2", 2)
         await delivery.become(**{"ignored-1": "ignored", "busy-2": "waiting"})
         delivery.clock.now = 4e9 + 1000
-        await delivery.journal.append(_full(delivery))
+        await delivery.journal.keep(_full(delivery))
         await delivery.become(**{"full-4711": "done"})
         await delivery.stop()
         yield delivery
@@ -181,7 +181,7 @@ async def test_discard_by_name_and_by_filter(filled: Delivery, cli: Cli) -> None
 async def test_lanes_tells_who_is_blocked_by_what_and_how_many_wait(filled: Delivery, cli: Cli) -> None:
     (found,) = lines(cli("lanes", "--json"))
     assert found.items() >= {
-        "lane": "i_account:2", "event_id": "busy-2", "state": "waiting", "attempts": 1, "behind": 1,
+        "resources": ["i_account:2"], "event_id": "busy-2", "state": "waiting", "attempts": 1, "behind": 1,
     }.items()  # fmt: skip
     assert "busy-2" in cli("lanes").stdout
     assert cli("lanes", "skip", "i_account:2", "i_account:9").stdout.splitlines() == [
@@ -189,7 +189,7 @@ async def test_lanes_tells_who_is_blocked_by_what_and_how_many_wait(filled: Deli
         "i_account:9: not blocked: there is nothing to skip",
     ]
     assert cli("lanes").stdout == "no subscriber is blocked\n"
-    assert cli("lanes", "release", "i_account:9").stdout == "i_account:9: nothing is open for this subscriber\n"
+    assert cli("lanes", "release", "i_account:9").stdout == "i_account:9: nothing is open for this resource\n"
 
 
 async def test_stats_counts_what_is_open_and_what_has_ended(filled: Delivery, cli: Cli) -> None:

@@ -67,7 +67,7 @@ async def test_an_attempt_whose_failure_was_answered_is_not_repeated_here(mode: 
     outcome_handlers.faults["one"] = Failed("down")
     async with serving(**mode) as (connector, port):
         assert (await ask(port, post(body("one")))).status == 503
-        assert (connector.journal.size, connector.lanes.parked) == (0, 0)
+        assert connector.journal.size == 0
         del outcome_handlers.faults["one"]
         assert (await ask(port, post(body("one")))).status == 202
         assert (await ask(port, post(body("one")))).status == 202
@@ -109,7 +109,7 @@ async def test_a_stop_answers_who_waits_and_leaves_the_event_in_the_journal(tmp_
     outcome_handlers.gate.set()
     async with serving(**mode) as (connector, port):
         assert (await ask(port, post(body("one", "Test/Slow")))).status == 202
-        await connector.lanes.join()
+        await connector.journal.join()
     assert outcome_handlers.handled == ["one", "one"]
 
 

@@ -1,18 +1,20 @@
-"""The engines that the contract is held against, and a listener that writes down what it hears."""
+"""The engines that the contract is held against, and a bench on which one of them is tried."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from connector.events.event import Event
-from connector.journal import Journal
+from connector.journal import Entry, Journal, Kept, Mark
 from connector.journal.group_commit import GroupCommitJournal
-from connector.journal.memory import MemoryJournal
+from connector.journal.memory import MemoryStore
 from connector.journal.sqlite.store import SqliteStore
 from connector.outcome import Outcome
+from tests.journal_support.simplest import SimplestJournal
 
 CAPACITY = 50
+QUEUE = 20
 TIMEOUT = 10.0
 
 DONE = Outcome("done", "well", ms=3)
@@ -35,79 +37,119 @@ class Clock:
         return self.now
 
 
-class Heard:
-    """A listener: what it was told, in order."""
-
-    def __init__(self) -> None:
-        self.stored_events: list[Event] = []
-        self.settled_events: list[tuple[Event, Outcome, bool]] = []
-        self.changes: list[tuple[int, set[str], dict[str, bool]]] = []
-        self.log: list[tuple[str, int]] = []
-        self._grown = asyncio.Event()
-
-    def stored(self, event: Event) -> None:
-        self.stored_events.append(event)
-        self.log.append(("stored", event.seq))
-        self._grown.set()
-
-    def settled(self, event: Event, outcome: Outcome, kept: bool) -> None:
-        self.settled_events.append((event, outcome, kept))
-        self.log.append((outcome.state if kept else "lost", event.seq))
-        self._grown.set()
-
-    def changed(self, last_seq: int, lanes: Iterable[str], holds: Mapping[str, bool]) -> None:
-        self.changes.append((last_seq, set(lanes), dict(holds)))
-        self._grown.set()
-
-    async def until(self, there: Callable[[], bool]) -> None:
-        """Return as soon as ``there`` holds; asked again with everything that is heard."""
-        async with asyncio.timeout(TIMEOUT):
-            while not there():
-                self._grown.clear()
-                await self._grown.wait()
-
-
 def sqlite_store(path: Path, clock: Callable[[], float], **settings: Any) -> SqliteStore:
     """A store that keeps everything unless ``settings`` say otherwise."""
     keep = {"keep_done": 1e9, "keep_dead": 1e9, "keep_ids": 1e9, "min_free_disk": 0}
     return SqliteStore(path, clock=clock, **(keep | settings))
 
 
-class Bench:
-    """A journal of one engine under test, its listener and its clock. ``durable`` engines can be reopened."""
+def marks_of(event: Event) -> Sequence[Mark]:
+    """What the handlers of the bench's events write: the type ``*/Latest`` has a ``latest_only`` one."""
+    if not event.event_type.endswith("/Latest"):
+        return ()
+    return [Mark("handler", resource) for resource in event.resources]
 
-    def __init__(self, engine: str, folder: Path) -> None:
-        self.durable = engine != "memory"
+
+def _memory(bench: "Bench") -> Journal:
+    return _over(MemoryStore(bench.clock), bench)
+
+
+def _sqlite(bench: "Bench") -> Journal:
+    return _over(sqlite_store(bench.path, bench.clock, **bench.settings), bench)
+
+
+def _over(store: Any, bench: "Bench") -> Journal:
+    size = {"capacity": CAPACITY, "queue_size": bench.queue_size}
+    return GroupCommitJournal(store, clock=bench.clock, marks=marks_of, **size)
+
+
+def _simplest(bench: "Bench") -> Journal:
+    return SimplestJournal(CAPACITY, bench.clock, marks_of)
+
+
+ENGINES: Final[Mapping[str, Callable[["Bench"], Journal]]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "simplest": _simplest,
+}
+"""A further engine is a line here, and passes the suite."""
+
+
+class Bench:
+    """A journal of one engine under test and its clock. ``durable`` engines can be reopened."""
+
+    def __init__(self, engine: str, folder: Path, queue_size: int = QUEUE) -> None:
+        self.engine = engine
         self.clock = Clock()
         self.path = folder / "journal.db"
+        self.queue_size = queue_size
         self.settings: dict[str, Any] = {}
-        self.heard = Heard()
-        self.journal = self.make()
+        self.settled: list[tuple[Entry, Outcome, bool]] = []
+        self._told = asyncio.Event()
+        self.journal = ENGINES[engine](self)
 
-    def make(self, capacity: int = CAPACITY) -> Journal:
-        """A new journal over the same file."""
-        if not self.durable:
-            return MemoryJournal(capacity)
-        return GroupCommitJournal(sqlite_store(self.path, self.clock, **self.settings), capacity)
+    @property
+    def durable(self) -> bool:
+        """Whether it can be reopened."""
+        return self.journal.durable
 
-    async def open(self) -> int:
-        """Open the journal; the highest sequence number in use."""
-        return await self.journal.open(self.heard)
+    async def open(self) -> None:
+        """Open the journal."""
+        await self.journal.open(self._tell)
 
-    async def reopen(self) -> int:
-        """Close the journal and open the file anew, with a listener that has heard nothing."""
+    async def reopen(self) -> None:
+        """Close the journal and open the file anew."""
         await self.journal.close()
-        self.heard = Heard()
-        self.journal = self.make()
-        return await self.open()
+        self.journal = ENGINES[self.engine](self)
+        await self.open()
 
-    async def settle(self, event: Event, outcome: Outcome) -> bool:
-        """Settle and wait for the listener; whether it counted."""
-        before = len(self.heard.settled_events)
-        self.journal.settle(event, outcome)
-        await self.heard.until(lambda: len(self.heard.settled_events) > before)
-        return self.heard.settled_events[before][2]
+    async def keep(self, *events: Event) -> list[Kept]:
+        """Keep events at the same time."""
+        return await asyncio.gather(*(self.journal.keep(each) for each in events))
 
-    async def open_ids(self) -> list[str]:
-        """The ids of all open events in order."""
-        return [event.event_id for event in (await self.journal.read(0, 10_000)).events]
+    async def take(self) -> Entry:
+        """The next event, which has to come."""
+        async with asyncio.timeout(TIMEOUT):
+            return await self.journal.take()
+
+    async def take_all(self) -> list[Entry]:
+        """Everything that can be taken without settling anything."""
+        found: list[Entry] = []
+        while (entry := await self.take_if_there()) is not None:
+            found.append(entry)
+        return found
+
+    async def take_if_there(self) -> Entry | None:
+        """The next event; None where none can be taken now."""
+        taking = asyncio.ensure_future(self.journal.take())
+        for _ in range(6):  # what can be taken may have to be read first
+            await self.journal.flush()
+            await asyncio.sleep(0)
+            if taking.done():
+                return taking.result()
+        taking.cancel()
+        await asyncio.wait({taking})
+        return None if taking.cancelled() else taking.result()
+
+    async def later(self, seconds: float) -> None:
+        """Move the clock on and have the journal look at it."""
+        self.clock.now += seconds
+        await self.journal.flush()
+
+    async def settle(self, entry: Entry, outcome: Outcome) -> bool:
+        """Settle and wait until it is kept; whether it counted."""
+        before = len(self.settled)
+        self.journal.settle(entry, outcome)
+        await self.until(lambda: len(self.settled) > before)
+        return self.settled[before][2]
+
+    async def until(self, there: Callable[[], bool]) -> None:
+        """Return as soon as ``there`` holds; asked again with everything that is settled."""
+        async with asyncio.timeout(TIMEOUT):
+            while not there():
+                self._told.clear()
+                await self._told.wait()
+
+    def _tell(self, entry: Entry, outcome: Outcome, counted: bool) -> None:
+        self.settled.append((entry, outcome, counted))
+        self._told.set()

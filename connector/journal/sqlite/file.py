@@ -52,6 +52,26 @@ MIGRATIONS: Final = (
     ALTER TABLE meta ADD COLUMN away TEXT NOT NULL DEFAULT '';
     ALTER TABLE meta ADD COLUMN away_since REAL;
     """,
+    """
+    ALTER TABLE meta ADD COLUMN ordering TEXT NOT NULL DEFAULT '';
+    ALTER TABLE open ADD COLUMN blockers INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE touches (resource TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (resource, seq)) WITHOUT ROWID;
+    INSERT INTO touches SELECT lane, seq FROM open;
+    UPDATE open SET blockers = 1 WHERE seq NOT IN (SELECT min(seq) FROM touches GROUP BY resource);
+    DROP INDEX open_lane;
+    ALTER TABLE open DROP COLUMN lane;
+    ALTER TABLE newest RENAME COLUMN lane TO resource;
+    ALTER TABLE newest RENAME COLUMN handler TO name;
+    CREATE TABLE marks (
+        resource TEXT NOT NULL, name TEXT NOT NULL, seq INTEGER NOT NULL, updated REAL, created REAL, happened REAL,
+        event_id TEXT NOT NULL, PRIMARY KEY (resource, name, seq)
+    ) WITHOUT ROWID;
+    CREATE INDEX marks_seq ON marks (seq);
+    CREATE TABLE progress (
+        seq INTEGER NOT NULL, handler TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,
+        ms INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (seq, handler)
+    ) WITHOUT ROWID;
+    """,
 )
 """What makes a file of version n one of version n + 1; the version is SQLite's ``user_version``."""
 

@@ -1,19 +1,38 @@
-"""What became of every event: questions to an SQLite journal, asked on a read-only connection of one's own.
+"""What became of every event: questions to an SQLite journal.
 
-Reading goes on beside the owner's writing (write-ahead log) and holds up neither.
+They are asked on a read-only connection of one's own (``connect``), or on that of the owner. Reading goes on beside the
+owner's writing (write-ahead log) and holds up neither.
 """
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-import msgspec
-
+from connector.journal.queries import (
+    Attempt,
+    AttemptsOf,
+    Blocked,
+    BodyOf,
+    Filter,
+    Find,
+    FindBlocked,
+    Query,
+    ReadStats,
+    Series,
+    SeriesOf,
+    Stats,
+    StepsOf,
+    StepTaken,
+    TargetAway,
+)
 from connector.journal.sqlite.remembered import key_of
 
-STATES: Final = ("pending", "waiting", "held", "done", "ignored", "superseded", "dead")
+MOST_BEHIND: Final = 10_000
+"""So many events behind a blocked one are counted."""
+
+Result = TypeVar("Result")
 
 _STATE: Final = "coalesce(x.state, CASE o.state WHEN 0 THEN 'pending' WHEN 1 THEN 'waiting' WHEN 2 THEN 'held' END)"
 _REASON: Final = (
@@ -24,64 +43,10 @@ _SELECT: Final = (
     f" coalesce(x.attempt, o.attempt - 1, 0), {_REASON}, o.due, coalesce(x.ms, 0), e.request_id, e.unique_id, e.earlier"
     " FROM events e LEFT JOIN open o ON o.seq = e.seq LEFT JOIN outcomes x ON x.seq = e.seq"
 )
-
-
-class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events: all given conditions hold. Times are seconds since the epoch, of acceptance.
-
-    ``lane`` may leave out what kind of id it is: ``1001`` for ``i_account:1001``. ``latest``: only the latest series of
-    attempts at each event.
-    """
-
-    state: str | None = None
-    event_type: str | None = None
-    lane: str | None = None
-    since: float | None = None
-    until: float | None = None
-    text: str | None = None
-    latest: bool = False
-
-
-class Series(msgspec.Struct, frozen=True):
-    """One series of attempts at an event, the newest attempt's reason included."""
-
-    seq: int
-    event_id: str
-    event_type: str
-    lane: str
-    state: str
-    accepted_at: float
-    ended_at: float | None
-    attempts: int
-    reason: str
-    due: float | None
-    ms: int
-    request_id: str
-    unique_id: str
-    earlier: int | None
-
-
-class Attempt(msgspec.Struct, frozen=True):
-    """An attempt that was not the last."""
-
-    attempt: int
-    ended_at: float
-    ms: int
-    reason: str
-
-
-class Blocked(msgspec.Struct, frozen=True):
-    """A subscriber whose events wait behind a head that is tried again later or held."""
-
-    lane: str
-    event_id: str
-    event_type: str
-    state: str
-    since: float
-    due: float | None
-    attempts: int
-    reason: str
-    behind: int
+_TOUCHES: Final = (
+    "(instr(char(10) || e.lane || char(10), char(10) || ? || char(10)) > 0"
+    " OR instr(char(10) || e.lane || char(10), ':' || ? || char(10)) > 0)"
+)
 
 
 @contextmanager
@@ -92,65 +57,108 @@ def connect(path: Path) -> Iterator["History"]:
 
 
 class History:
-    """Questions to one journal file."""
+    """Answers questions from one journal file."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def find(self, wanted: Filter, limit: int) -> list[Series]:
-        """At most ``limit`` series, the newest first."""
-        conditions: dict[str, Any] = {
-            f"{_STATE} = ?": wanted.state,
-            "e.event_type = ?": wanted.event_type,
-            "? IN (e.lane, substr(e.lane, instr(e.lane, ':') + 1))": wanted.lane,
-            "e.accepted_at >= ?": wanted.since,
-            "e.accepted_at < ?": wanted.until,
-            f"instr(lower({_REASON}), lower(?)) > 0": wanted.text,
+    def ask(self, query: Query[Result]) -> Result:
+        """The answer to a question."""
+        answer: Result = self.answer(query)
+        return answer
+
+    def answer(self, query: Query[Any]) -> Any:
+        """As ``ask``, for whoever does not know which question it is."""
+        match query:
+            case Find(wanted=wanted, limit=limit):
+                return self._find(wanted, limit)
+            case SeriesOf(event_id=event_id):
+                return self._series(event_id)
+            case AttemptsOf(seq=seq):
+                return self._attempts(seq)
+            case StepsOf(seq=seq):
+                return self._steps(seq)
+            case BodyOf(seq=seq):
+                row = self._db.execute("SELECT body FROM events WHERE seq = ?", (seq,)).fetchone()
+                return bytes(row[0]) if row else b""
+            case FindBlocked(limit=limit):
+                return self._blocked(limit)
+            case ReadStats():
+                return self._stats()
+            case _:
+                raise TypeError(f"{type(query).__name__} is not a question that this journal knows")
+
+    def _find(self, wanted: Filter, limit: int) -> list[Series]:
+        conditions: dict[str, list[Any]] = {
+            f"{_STATE} = ?": [wanted.state],
+            "e.event_type = ?": [wanted.event_type],
+            "e.event_id = ?": [wanted.event_id],
+            _TOUCHES: [wanted.resource, wanted.resource],
+            "e.accepted_at >= ?": [wanted.since],
+            "e.accepted_at < ?": [wanted.until],
+            f"instr(lower({_REASON}), lower(?)) > 0": [wanted.text],
         }
-        given = {condition: value for condition, value in conditions.items() if value is not None}
+        given = {condition: values for condition, values in conditions.items() if values[0] is not None}
         clauses = [*given, *(["e.seq NOT IN (SELECT earlier FROM events WHERE earlier > 0)"] if wanted.latest else [])]
         where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
-        rows = self._db.execute(f"{_SELECT}{where} ORDER BY e.seq DESC LIMIT ?", [*given.values(), limit])
-        return [Series(*row) for row in rows.fetchall()]
+        values = [value for each in given.values() for value in each]
+        rows = self._db.execute(f"{_SELECT}{where} ORDER BY e.seq DESC LIMIT ?", [*values, limit])
+        return [_series(row) for row in rows.fetchall()]
 
-    def series(self, event_id: str) -> list[Series]:
-        """All series of attempts at an event, the newest first; empty where the id is not known."""
+    def _series(self, event_id: str) -> list[Series]:
         found: list[Series] = []
         seq = self._seq(event_id)
         while seq is not None:
             row = self._db.execute(f"{_SELECT} WHERE e.seq = ?", (seq,)).fetchone()
             if row is None:
                 break
-            found.append(Series(*row))
+            found.append(_series(row))
             seq = found[-1].earlier
         return found
 
-    def attempts(self, seq: int) -> list[Attempt]:
-        """The failed attempts of a series."""
+    def _attempts(self, seq: int) -> list[Attempt]:
         rows = self._db.execute(
             "SELECT attempt, ended_at, ms, reason FROM attempts WHERE seq = ? ORDER BY attempt", (seq,)
         )
         return [Attempt(*row) for row in rows.fetchall()]
 
-    def body(self, seq: int) -> bytes:
-        """The body as it came."""
-        (body,) = self._db.execute("SELECT body FROM events WHERE seq = ?", (seq,)).fetchone()
-        return bytes(body)
+    def _steps(self, seq: int) -> list[StepTaken]:
+        rows = self._db.execute("SELECT handler, state, attempts, ms, reason FROM progress WHERE seq = ?", (seq,))
+        return [StepTaken(*row) for row in rows.fetchall()]
 
-    def blocked(self, limit: int) -> list[Blocked]:
-        """Subscribers whose head waits or is held, the longest blocked first."""
+    def _blocked(self, limit: int) -> list[Blocked]:
         rows = self._db.execute(
-            f"SELECT o.lane, e.event_id, e.event_type, {_STATE}, coalesce((SELECT min(a.ended_at) FROM attempts a"
-            f" WHERE a.seq = o.seq), e.accepted_at) AS since, o.due, o.attempt - 1, {_REASON},"
-            " (SELECT count(*) - 1 FROM open b WHERE b.lane = o.lane)"
-            " FROM open o JOIN events e ON e.seq = o.seq LEFT JOIN outcomes x ON x.seq = o.seq"
+            f"SELECT o.seq, e.lane, e.event_id, e.event_type, {_STATE}, coalesce((SELECT min(a.ended_at)"
+            " FROM attempts a WHERE a.seq = o.seq), e.accepted_at) AS since, o.due, o.attempt - 1,"
+            f" {_REASON} FROM open o JOIN events e ON e.seq = o.seq LEFT JOIN outcomes x ON x.seq = o.seq"
             " WHERE o.state > 0 ORDER BY since LIMIT ?",
             (limit,),
-        )
-        return [Blocked(*row) for row in rows.fetchall()]
+        ).fetchall()
+        return [Blocked(*(_resources(lane), *rest, self._behind(seq, lane))) for seq, lane, *rest in rows]
 
-    def stats(self) -> dict[str, Any]:
-        """What is open now by state, when the oldest of it came, and counters over the journal's life."""
+    def _behind(self, seq: int, lane: str) -> int:
+        """How many events wait behind this one, directly or in turn; counted up to ``MOST_BEHIND``."""
+        found: set[int] = set()
+        asked: dict[str, int] = {}
+        wanted = dict.fromkeys(_resources(lane), seq)
+        while wanted and len(found) < MOST_BEHIND:
+            resource, after = wanted.popitem()
+            if asked.get(resource, after + 1) <= after:
+                continue
+            asked[resource] = after
+            rows = self._db.execute(
+                "SELECT t.seq, e.lane FROM touches t JOIN events e ON e.seq = t.seq"
+                " WHERE t.resource = ? AND t.seq > ? ORDER BY t.seq LIMIT ?",
+                (resource, after, MOST_BEHIND),
+            ).fetchall()
+            for behind, its in rows:
+                if behind not in found:
+                    found.add(behind)
+                    for each in _resources(its):
+                        wanted[each] = min(behind, wanted.get(each, behind))
+        return min(len(found), MOST_BEHIND)
+
+    def _stats(self) -> Stats:
         (total,) = self._db.execute("SELECT count(*) FROM open").fetchone()
         by_state = dict(self._db.execute("SELECT state, count(*) FROM open WHERE state > 0 GROUP BY state").fetchall())
         waiting, held = by_state.get(1, 0), by_state.get(2, 0)
@@ -159,13 +167,13 @@ class History:
         ).fetchone()
         paused, away, away_since = self._db.execute("SELECT paused, away, away_since FROM meta").fetchone()
         counters = dict(self._db.execute("SELECT name, count FROM counters").fetchall())
-        return {
-            "paused": bool(paused),
-            "target_away": {"reason": away, "since": away_since} if away else None,
-            "open": {"pending": total - waiting - held, "waiting": waiting, "held": held},
-            "oldest_open_at": oldest[0] if oldest else None,
-            "total": counters,
-        }
+        return Stats(
+            paused=bool(paused),
+            target_away=TargetAway(away, away_since) if away else None,
+            open={"pending": total - waiting - held, "waiting": waiting, "held": held},
+            oldest_open_at=oldest[0] if oldest else None,
+            total=counters,
+        )
 
     def _seq(self, event_id: str) -> int | None:
         for (number,) in self._db.execute("SELECT number FROM generations ORDER BY number DESC").fetchall():
@@ -173,3 +181,12 @@ class History:
             if row is not None:
                 return int(row[0])
         return None
+
+
+def _resources(lane: str) -> list[str]:
+    return lane.split("\n") if lane else []
+
+
+def _series(row: tuple[Any, ...]) -> Series:
+    seq, event_id, event_type, lane, *rest = row
+    return Series(seq, event_id, event_type, _resources(lane), *rest)

@@ -21,6 +21,17 @@ def insert_many(
         db.execute(_values(insert, columns, len(part), conflict), [value for row in part for value in row])
 
 
+def select_values(
+    db: sqlite3.Connection, select: str, columns: int, rows: Sequence[Sequence[Any]], rest: str
+) -> list[Any]:
+    """The rows of ``select`` (up to and including ``VALUES``), then ``rest``, over ``rows`` of ``columns`` values."""
+    found: list[Any] = []
+    for part in _parts(rows):
+        statement = _values(select, columns, len(part), rest)
+        found += db.execute(statement, [value for row in part for value in row]).fetchall()
+    return found
+
+
 def select_in(db: sqlite3.Connection, select: str, keys: Sequence[Any]) -> list[Any]:
     """The rows of ``select`` (up to and including ``IN``) for all keys."""
     found: list[Any] = []
@@ -32,6 +43,15 @@ def select_in(db: sqlite3.Connection, select: str, keys: Sequence[Any]) -> list[
 def execute_in(db: sqlite3.Connection, statement: str, keys: Sequence[Any]) -> int:
     """Run ``statement`` (up to and including ``IN``) for all keys; how many rows it changed."""
     return sum(db.execute(_in(statement, len(part)), part).rowcount for part in _parts(keys))
+
+
+def execute_any(db: sqlite3.Connection, statement: str, condition: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Run ``statement`` (up to and including ``WHERE``) for what fulfils ``condition`` with the values of any row.
+
+    ``(a, b) IN (VALUES ...)`` would read the whole table: SQLite finds only each of ``a = ? AND b = ?`` by an index.
+    """
+    for part in _parts(rows):
+        db.execute(_any(statement, condition, len(part)), [value for row in part for value in row])
 
 
 def _parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -47,3 +67,8 @@ def _values(insert: str, columns: int, rows: int, conflict: str) -> str:
 @cache
 def _in(statement: str, keys: int) -> str:
     return f"{statement} ({','.join('?' * keys)})"
+
+
+@cache
+def _any(statement: str, condition: str, rows: int) -> str:
+    return f"{statement} {' OR '.join([f'({condition})'] * rows)}"

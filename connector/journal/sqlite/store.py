@@ -3,9 +3,10 @@
 Tables::
 
     events    what was accepted, the body as it came; written once, never changed
-    open      what is not final yet: pending (0), waiting (1), held (2); the attempt that is next
+    open, touches, marks, newest  what is not final yet, and in which order it runs, see ``order``
     outcomes  how an event ended
     attempts  what went wrong in attempts that were not the last
+    progress  what the handlers of a type with several have done
     ids_N     remembered ids, see ``remembered``
     meta      the epoch of the owner
 
@@ -30,32 +31,33 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from connector.errors import StartError
 from connector.events.event import Event
 from connector.events.snapshot import Snapshot
-from connector.journal import Page
-from connector.journal.group_commit import Batch, Store, StoreError
+from connector.journal import Entry, Kept, Newest
+from connector.journal.commands import HELD, PAUSED, PENDING, WAITING
+from connector.journal.entry import NO_STEPS
+from connector.journal.queries import Query
 from connector.journal.sqlite.file import JournalFile, text_of
-from connector.journal.sqlite.operator import (
-    HELD,
-    PAUSED,
-    PENDING,
-    WAITING,
-    Operator,
-    answer,
-    unanswered,
-)
+from connector.journal.sqlite.history import History
+from connector.journal.sqlite.operator import SqliteOperator, answer, unanswered
+from connector.journal.sqlite.order import Order
 from connector.journal.sqlite.remembered import RememberedIds, key_of
-from connector.journal.sqlite.rows import execute_in, insert_many, select_in
+from connector.journal.sqlite.rows import insert_many, select_in
 from connector.journal.sqlite.upkeep import PRUNE_ROWS, Checkpoints, Pruning, give_back
-from connector.outcome import FINAL, Outcome
+from connector.journal.store import Append, Batch, Fed, Feed, Store, StoreError
+from connector.outcome import Mark, Step
 
 DISK_CHECK_SECONDS: Final = 1.0
 COMMAND_SECONDS: Final = 3600.0
 
+SCAN_ROWS: Final = 20_000
+"""Sequence numbers looked at in one transaction for events that may run: a few milliseconds."""
+
 _READ: Final = (
-    "SELECT e.seq, e.event_id, e.event_type, e.lane, e.request_id, e.unique_id, e.accepted_at, e.body, o.attempt,"
-    f" CASE o.state WHEN {HELD} THEN 9e999 ELSE o.due END"
+    "SELECT e.seq, e.event_id, e.event_type, e.lane, e.request_id, e.unique_id, e.accepted_at, e.body, o.attempt, o.due"
     " FROM open o JOIN events e ON e.seq = o.seq"
 )
 
@@ -92,6 +94,8 @@ class SqliteStore(Store):
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
         self._ids: RememberedIds | None = None
+        self._open_order: Order | None = None
+        self._unblocked: dict[int, None] = {}
         self._epoch = 0
         self._disk_checked = 0.0
         self._data_version = -1
@@ -107,7 +111,7 @@ class SqliteStore(Store):
         self._connection = self._file.open()
         try:
             self._epoch = self._db.execute("UPDATE meta SET epoch = epoch + 1 RETURNING epoch").fetchone()[0]
-            self._load()
+            self._begin()
         except sqlite3.Error as fault:
             self.close()
             raise StartError(f"JOURNAL_URL: {self._file.path} cannot be opened: {text_of(fault)}") from None
@@ -126,12 +130,16 @@ class SqliteStore(Store):
             db = self._db
             db.execute("BEGIN IMMEDIATE")
             self._still_owner()
+            self._unblocked = {}
+            if batch.settles or batch.notes or batch.rests:
+                self._end_attempts(batch, now)
             if batch.appends:
-                batch.stored = self._append(batch.appends, now)
-            if batch.settles:
-                batch.kept = self._settle(batch.settles, now)
+                self._append(batch, now)
             self._operate(batch, now)
+            batch.unblocked = self._read_unblocked(batch)
             batch.results = [self._call(function) for function in batch.calls]
+            if batch.feed is not None:
+                batch.fed = self._feed(batch.feed)
             self._pruning.step(db, self._remembered, self.last_seq, now, PRUNE_ROWS + 2 * len(batch.appends))
             self._count(batch)
             committing = True
@@ -140,7 +148,7 @@ class SqliteStore(Store):
             self._abandon()
             raise StoreError(text_of(fault), fatal=_is_fatal(fault, committing)) from fault
         self._mail = False
-        size = sum([len(event.raw) for event in batch.appends])
+        size = sum([len(append.event.raw) for append in batch.appends])
         self._checkpoints.note(len(batch.appends) + len(batch.settles), size)
         self.wants_upkeep = self._checkpoints.due
         self._look_at_disk(now)
@@ -160,7 +168,7 @@ class SqliteStore(Store):
         try:
             if self._connection is None:
                 self._connection = self._file.connect()
-                self._load()
+                self._begin()
             self._still_owner()
             self._db.execute("UPDATE meta SET epoch = epoch")
             self._look_at_disk(self._clock())
@@ -187,41 +195,68 @@ class SqliteStore(Store):
             self._abandon()
             raise StoreError(text_of(fault), fatal=_is_fatal(fault, committing)) from fault
 
-    def read(self, after: int, limit: int) -> Page:
-        rows = self._db.execute(f"{_READ} WHERE o.seq > ? ORDER BY o.seq LIMIT ?", (after, limit)).fetchall()
-        events = [_event(row) for row in rows]
-        return Page(events, events[-1].seq if len(events) == limit else self.last_seq)
+    def note_target(self, reason: str) -> None:
+        since = self._clock() if reason else None
+        self._db.execute("UPDATE meta SET away = ?, away_since = iif(away = '', ?, away_since)", (reason, since))
 
-    def read_lanes(self, lanes: Sequence[str], upto: int, limit: int) -> Mapping[str, Sequence[Event]]:
-        query = f"{_READ} WHERE o.lane = ? AND o.seq <= ? ORDER BY o.seq LIMIT ?"
-        return {
-            lane: [_event(row) for row in self._db.execute(query, (lane, upto, limit)).fetchall()] for lane in lanes
-        }
+    def newest(self, seq: int, mark: Mark, mine: Snapshot) -> Newest:
+        return self._order.newest(seq, mark, mine)
 
-    def parked_lanes(self) -> Sequence[str]:
-        rows = self._db.execute("SELECT DISTINCT lane FROM open INDEXED BY open_due WHERE state > 0").fetchall()
-        return [lane for (lane,) in rows]
+    def answer(self, query: Query[Any]) -> Any:
+        return History(self._db).answer(query)
 
-    def claim_due(self, now: float, limit: int) -> tuple[Sequence[str], float | None]:
-        # ``state > 0`` stands there word for word, since only then SQLite takes the partial index.
-        due = self._db.execute(
-            "SELECT seq, lane FROM open WHERE state > 0 AND state = ? AND due <= ? ORDER BY due LIMIT ?",
-            (WAITING, now, limit),
+    def _feed(self, feed: Feed) -> Fed:
+        entries: list[Entry] = []
+        next_due = None
+        seqs = list(feed.seqs)
+        if feed.due is not None:
+            due, next_due = self._order.claim_due(feed.now, feed.due)
+            seqs += due
+        if seqs:
+            entries += self._load(seqs)
+        upto = feed.after
+        if feed.ahead:
+            ahead, upto = self._read_ahead(feed.after, feed.ahead)
+            entries += ahead
+        return Fed(entries, next_due, upto)
+
+    def _load(self, seqs: Sequence[int]) -> list[Entry]:
+        """Those of these events that may run, in the order of ``seqs``."""
+        rows = select_in(self._db, f"{_READ} WHERE o.state = {PENDING} AND o.blockers = 0 AND o.seq IN", seqs)
+        found = {entry.seq: entry for entry in self._entries(rows)}
+        return [found[seq] for seq in dict.fromkeys(seqs) if seq in found]
+
+    def _read_ahead(self, after: int, limit: int) -> tuple[list[Entry], int]:
+        (first,) = self._db.execute("SELECT min(seq) FROM open WHERE seq > ?", (after,)).fetchone()
+        if first is None:
+            return [], self.last_seq
+        upto = min(first + SCAN_ROWS, self.last_seq)
+        rows = self._db.execute(
+            f"{_READ} WHERE o.seq BETWEEN ? AND ? AND o.state = {PENDING} AND o.blockers = 0 ORDER BY o.seq LIMIT ?",
+            (first, upto, limit),
         ).fetchall()
-        execute_in(self._db, f"UPDATE open SET state = {PENDING}, due = NULL WHERE seq IN", [seq for seq, _ in due])
-        (next_due,) = self._db.execute("SELECT min(due) FROM open WHERE state > 0 AND state = ?", (WAITING,)).fetchone()
-        return [lane for _, lane in due], next_due
+        entries = self._entries(rows)
+        return entries, entries[-1].seq if len(entries) == limit else upto
 
-    def note_target(self, away: str) -> None:
-        since = self._clock() if away else None
-        self._db.execute("UPDATE meta SET away = ?, away_since = iif(away = '', ?, away_since)", (away, since))
+    def _entries(self, rows: Sequence[Sequence[Any]]) -> list[Entry]:
+        steps = self._order.steps([row[0] for row in rows])
+        return [_entry(row, steps.get(row[0], NO_STEPS)) for row in rows]
 
-    def newest(self, lane: str, handler: str) -> Snapshot | None:
-        row = self._db.execute(
-            "SELECT updated, created, happened, seq, event_id FROM newest WHERE lane = ? AND handler = ?",
-            (lane, handler),
-        ).fetchone()
-        return Snapshot(*row) if row else None
+    def _read_unblocked(self, batch: Batch) -> dict[int, Entry | None]:
+        """What this transaction has unblocked, read as far as there is room for it in memory."""
+        unblocked = dict.fromkeys(self._unblocked)
+        if batch.change is not None:
+            unblocked |= dict.fromkeys(batch.change.unblocked)
+        wanted = [seq for seq in unblocked if seq not in batch.cached][: batch.loadable]
+        for entry in self._load(wanted) if wanted else ():
+            unblocked[entry.seq] = entry
+        return unblocked
+
+    @property
+    def _order(self) -> Order:
+        if self._open_order is None:
+            raise StoreError("the journal file is not open")
+        return self._open_order
 
     def _call(self, function: Callable[[Any], Any]) -> Any:
         """What ``function`` returns, or what it raised; then nothing of what it did counts."""
@@ -242,11 +277,12 @@ class SqliteStore(Store):
             raise StoreError("the journal file is not open")
         return self._ids
 
-    def _load(self) -> None:
+    def _begin(self) -> None:
         db = self._db
         self._data_version = -1  # each connection counts anew: what came before this one is looked at, too
         db.execute("BEGIN IMMEDIATE")
         self._ids = RememberedIds(db)
+        self._open_order = Order(db)
         (newest,) = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
         self.last_seq = max(newest, self._ids.last_seq)
         (self.open_events,) = db.execute("SELECT count(*) FROM open").fetchone()
@@ -283,27 +319,30 @@ class SqliteStore(Store):
             f"The disk of the journal is nearly full ({free >> 20} MiB left)" if free < self._min_free_disk else None
         )
 
-    def _append(self, events: Sequence[Event], now: float) -> list[bool]:
+    def _append(self, batch: Batch, now: float) -> None:
+        events = [append.event for append in batch.appends]
         keys = [key_of(event.event_id) for event in events]
         known = self._remembered.find(keys)
-        earlier = self._ended_dead(set(known.values())) if known else set()
-        stored: list[bool] = []
+        dead = self._ended_dead(set(known.values())) if known else set()
+        kept: list[Kept] = []
         seqs: dict[bytes, int] = {}
+        new: list[tuple[int, Append]] = []
         rows: list[tuple[Any, ...]] = []
-        for event, key in zip(events, keys, strict=True):
+        for append, event, key in zip(batch.appends, events, keys, strict=True):
             before = known.get(key)
-            new = key not in seqs and (before is None or before in earlier)
-            stored.append(new)
-            if not new:
+            if key in seqs or (before is not None and before not in dead):
+                kept.append(Kept.DUPLICATE)
                 continue
+            kept.append(Kept.NEW)
             self.last_seq += 1
-            event.seq = seqs[key] = self.last_seq
+            seq = seqs[key] = self.last_seq
+            new.append((seq, append))
             rows.append(
                 (
-                    event.seq,
+                    seq,
                     event.event_id,
                     event.event_type,
-                    event.lane,
+                    "\n".join(event.resources),
                     event.request_id,
                     event.unique_id,
                     event.accepted_at,
@@ -311,54 +350,75 @@ class SqliteStore(Store):
                     event.raw,
                 )
             )
-        if rows:
-            insert_many(self._db, "INSERT INTO events VALUES", 9, rows)
-            insert_many(
-                self._db,
-                "INSERT INTO open (seq, lane, state, attempt) VALUES",
-                4,
-                [(r[0], r[3], PENDING, 1) for r in rows],
-            )
-            self._remembered.note(seqs, now)
-        return stored
+        batch.kept = kept
+        if not new:
+            batch.entries = [None] * len(kept)
+            return
+        insert_many(self._db, "INSERT INTO events VALUES", 9, rows)
+        self._remembered.note(seqs, now)
+        earlier = {seq: before for seq, *_, before, _ in rows if before is not None}
+        opened = iter(self._open_new(new, earlier))
+        batch.entries = [next(opened) if each is Kept.NEW else None for each in kept]
+
+    def _open_new(self, new: Sequence[tuple[int, Append]], earlier: Mapping[int, int]) -> list[Entry]:
+        blockers = self._order.add([(seq, append.event.resources) for seq, append in new])
+        steps: Mapping[int, Mapping[str, Step]] = {}
+        if earlier:
+            self._order.copy_steps(earlier)
+            steps = self._order.steps(list(earlier))
+        for seq, append in new:
+            if append.marks:
+                marks = tuple((mark, replace(mine, seq=seq)) for mark, mine in append.marks)
+                self._unblocked |= dict.fromkeys(self._order.mark(seq, marks))
+        return [
+            Entry(append.event, seq, blockers=count, progress=steps.get(seq, NO_STEPS))
+            for (seq, append), count in zip(new, blockers, strict=True)
+        ]
 
     def _ended_dead(self, seqs: set[int]) -> set[int]:
         rows = select_in(self._db, "SELECT seq FROM outcomes WHERE state = 'dead' AND seq IN", list(seqs))
         return {seq for (seq,) in rows}
 
-    def _settle(self, settles: Sequence[tuple[Event, Outcome]], now: float) -> list[bool]:
-        seqs = [event.seq for event, _ in settles]
-        current = self._attempts_of(seqs)
-        kept: list[bool] = []
+    def _end_attempts(self, batch: Batch, now: float) -> None:
+        entries = [entry for entry, _ in batch.settles]
+        current = self._attempts_of([entry.seq for entry in entries] + [entry.seq for entry, _ in batch.notes])
+        steps = [(entry.seq, step) for entry, step in batch.notes if current.get(entry.seq) == entry.attempt]
+        counted: list[bool] = []
         ended: list[tuple[Any, ...]] = []
         failed: list[tuple[Any, ...]] = []
-        applied: list[tuple[Any, ...]] = []
-        for event, outcome in settles:
-            counts = current.pop(event.seq, None) == event.attempt
-            kept.append(counts)
+        left: list[tuple[int, Sequence[str]]] = []
+        applied: list[tuple[Mark, Snapshot]] = []
+        for entry, outcome in batch.settles:
+            counts = current.get(entry.seq) == entry.attempt
+            counted.append(counts)
+            applied += outcome.applied  # also where it does not count: what was done outside was done
             if not counts:
                 continue
-            row = (event.seq, event.attempt, now, outcome.ms, outcome.reason)
-            if outcome.state in FINAL:
-                attempts = event.attempt - (outcome.state == "superseded")  # which is without an attempt
-                ended.append((event.seq, outcome.state, now, attempts, outcome.ms, outcome.reason))
+            del current[entry.seq]
+            steps += [(entry.seq, step) for step in outcome.steps]
+            if outcome.final:
+                attempts = entry.attempt - (outcome.state == "superseded")  # which is without an attempt
+                ended.append((entry.seq, outcome.state, now, attempts, outcome.ms, outcome.reason))
+                left.append((entry.seq, entry.event.resources))
             else:
-                failed.append(row)
+                failed.append((entry.seq, entry.attempt, now, outcome.ms, outcome.reason))
                 state = WAITING if outcome.state == "waiting" else HELD
                 self._db.execute(
                     "UPDATE open SET state = ?, due = ?, attempt = attempt + 1 WHERE seq = ?",
-                    (state, outcome.due, event.seq),
+                    (state, outcome.due, entry.seq),
                 )
-            if outcome.applied is not None:
-                applied.append((event.lane, outcome.handler, *outcome.applied.times, event.seq, event.event_id))
+        batch.counted = counted
+        if steps:
+            self._order.step(steps)
         if applied:
-            insert_many(self._db, "INSERT OR REPLACE INTO newest VALUES", 7, applied)
+            self._order.apply(applied)
         if ended:
-            execute_in(self._db, "DELETE FROM open WHERE seq IN", [row[0] for row in ended])
             insert_many(self._db, "INSERT INTO outcomes VALUES", 6, ended)
+            self._unblocked |= dict.fromkeys(self._order.end(left))
         if failed:
             insert_many(self._db, "INSERT INTO attempts VALUES", 5, failed)
-        return kept
+        if batch.rests:
+            self._order.rest([entry.seq for entry in batch.rests])
 
     def _attempts_of(self, seqs: Sequence[int]) -> dict[int, int]:
         """The attempt that is next, for those of ``seqs`` that are open; one step a statement, see ``rows``."""
@@ -371,18 +431,18 @@ class SqliteStore(Store):
         mail = unanswered(self._db) if self.has_mail() else ()
         if not batch.commands and not mail:
             return
-        operator = Operator(self._db, self._remembered, self.last_seq, now)
+        operator = SqliteOperator(self._db, self._order, self._remembered, self.last_seq, now)
         batch.answers = [operator.run(command) for command in batch.commands]
         answer(self._db, operator, mail)
         batch.change = operator.change
         self.last_seq = operator.change.last_seq
 
     def _count(self, batch: Batch) -> None:
-        settled = zip(batch.settles, batch.kept, strict=True)
-        counts: Counter[str] = Counter(outcome.state for (_, outcome), kept in settled if kept)
+        settled = zip(batch.settles, batch.counted, strict=True)
+        counts: Counter[str] = Counter(outcome.state for (_, outcome), counted in settled if counted)
         counts["retried"] = counts.pop("waiting", 0)
         if batch.appends:
-            counts["accepted"] = sum(batch.stored)
+            counts["accepted"] = batch.kept.count(Kept.NEW)
             counts["duplicate"] = len(batch.appends) - counts["accepted"]
         if batch.change is not None:
             counts.update(batch.change.counts)
@@ -391,11 +451,10 @@ class SqliteStore(Store):
         insert_many(self._db, "INSERT INTO counters VALUES", 2, rows, add)
 
 
-def _event(row: Sequence[Any]) -> Event:
+def _entry(row: Sequence[Any], steps: Mapping[str, Step]) -> Entry:
     seq, event_id, event_type, lane, request_id, unique_id, accepted_at, body, attempt, due = row
-    return Event(
-        event_id, event_type, lane, request_id, unique_id, accepted_at, body, seq=seq, attempt=attempt, due=due
-    )
+    event = Event(event_id, event_type, lane, request_id, unique_id, accepted_at, body, seq=seq, attempt=attempt)
+    return Entry(event, seq, attempt=attempt, due=due, progress=steps)
 
 
 def _is_fatal(fault: Exception, committing: bool = False) -> bool:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from connector import Event, Retry, on
-from connector.journal.lanes import LOOK_AHEAD
 from connector.outcome import RetryPolicy
 from tests.delivering import delivering
 
@@ -50,14 +49,14 @@ async def test_memory_stays_bounded_when_all_waiting_subscribers_come_due_at_onc
 
     async with delivering(tmp_path, fails_once, queue_size=100, policy=HOURS) as delivery:
         await asyncio.gather(*(delivery.accept(f"{n}", n % 200) for n in range(2000)))
-        await delivery.until(lambda: len(failed) == 200 and delivery.lanes.parked == 200)
+        await delivery.until(lambda: len(failed) == 200 and [*delivery.states().values()].count("waiting") == 200)
         await delivery.command("pause")
         await delivery.later(3601.0)
-        await delivery.until(lambda: delivery.lanes.loaded >= 100)
+        await delivery.until(lambda: delivery.journal.in_memory >= 100)
         for _ in range(50):
             await delivery.later(1.0)
             await delivery.journal.flush()
-        assert delivery.lanes.loaded < 100 + LOOK_AHEAD
+        assert delivery.journal.in_memory <= 100
         await delivery.command("resume")
         await delivery.until(lambda: len(failed) == 400)
 

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from connector.external.breaker import HOLD
+from connector.journal.queries import ReadStats, TargetAway
 from connector.journal.sqlite import history
 from tests.conftest import Lines
 from tests.integration.external.delivery import Told, numbered, serving
@@ -26,10 +27,9 @@ BREAKER = {
 async def test_an_operator_sees_that_the_target_is_away_and_since_when(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
 
-    def away() -> dict[str, Any] | None:
+    def away() -> TargetAway | None:
         with history.connect(path) as past:
-            found: dict[str, Any] | None = past.stats()["target_away"]
-            return found
+            return past.ask(ReadStats()).target_away
 
     async with standing() as standin:
         port = int(standin.url.rpartition(":")[2])
@@ -45,8 +45,8 @@ async def test_an_operator_sees_that_the_target_is_away_and_since_when(tmp_path:
             again = away()
             assert first is not None
             assert again is not None
-            assert again["since"] == first["since"]
-            assert "the probe failed" in again["reason"]
+            assert again.since == first.since
+            assert "the probe failed" in again.reason
             async with standing(port):
                 await until(lambda: away() is None)
 
@@ -73,7 +73,7 @@ async def test_an_outage_costs_no_attempt_but_those_that_show_it(
             await standin.go_away()
             await served.post_all(numbered(number, 20) for number in range(100, 200))
             await until(lambda: target.state().failures >= FAILURES + 4)
-            assert HOLD in served.connector.lanes.holds or target.state().breaker == "half_open"
+            assert HOLD in served.connector.journal.holds or target.state().breaker == "half_open"
             assert await served.ready() == 200
             assert served.connector.journal.size == 100
             async with standing(port) as returned:

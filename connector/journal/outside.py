@@ -1,0 +1,32 @@
+"""A journal as an operator has it: from outside the process that owns it, beside a running connector or without one."""
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self, TypeVar
+
+from connector.journal.commands import Command, CommandResult
+from connector.journal.queries import Query
+
+Result = TypeVar("Result")
+
+
+class Outside(ABC):
+    """Questions and commands; a context manager, or to be closed."""
+
+    @abstractmethod
+    def ask(self, query: Query[Result]) -> Result:
+        """The answer to a question. Raises StartError where the journal cannot be read."""
+
+    @abstractmethod
+    def command(self, command: Command) -> CommandResult:
+        """Have a command carried out, by the running connector if there is one. Raises StartError where it cannot."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of everything."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self.close()

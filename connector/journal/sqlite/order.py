@@ -1,0 +1,215 @@
+"""The order of open events in the file: who may run, and who waits behind whom.
+
+Tables::
+
+    open     an open event: its state, the attempt that is next, when it is due, and ``blockers``: in so many of its
+             resources an earlier event is open
+    touches  (resource, seq) of every open event
+    marks    (resource, name, seq) and the times of every open event that a ``latest_only`` handler would write
+    newest   (resource, name) and the times of what was applied last
+
+Rules:
+
+1. A row of ``open`` exists exactly as long as its event is open, and so do its rows in ``touches`` and ``marks``:
+   whatever it waits for, it holds its place.
+2. ``blockers`` of an event is the number of its resources in which it is not the first one. It is set when the event
+   is added; when the first one of a resource ends, the next one there has one blocker less. Nothing else changes it.
+3. An event may run when it is pending and has no blockers. Only such an event is ever handed out, so only the first
+   one of all its resources can be waiting or held.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from connector.events.snapshot import Snapshot
+from connector.journal import Newest
+from connector.journal.commands import PENDING, WAITING
+from connector.journal.sqlite.rows import execute_any, execute_in, insert_many, select_in, select_values
+from connector.journal.store import Marks
+from connector.outcome import Mark, Step
+
+_NEWER: Final = (
+    "CASE WHEN updated <> :updated THEN updated > :updated WHEN created <> :created THEN created > :created"
+    " WHEN happened <> :happened THEN happened > :happened ELSE 1 END"
+)
+"""Whether the snapshot of a later row is newer; as ``snapshot.is_older``: a time that is missing decides nothing."""
+
+
+class Order:
+    """Works on the tables above, within the caller's transactions."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        (self._steps,) = db.execute("SELECT EXISTS (SELECT 1 FROM progress)").fetchone()
+        (self._marks,) = db.execute("SELECT EXISTS (SELECT 1 FROM marks)").fetchone()
+
+    def add(self, events: Sequence[tuple[int, Sequence[str]]]) -> list[int]:
+        """Open these new events, each with its resources; the number of blockers of each."""
+        taken = self._taken(list({resource for _, resources in events for resource in resources}))
+        blockers: list[int] = []
+        for _, resources in events:
+            blockers.append(sum([resource in taken for resource in resources]))
+            taken.update(resources)
+        insert_many(
+            self._db,
+            "INSERT INTO open (seq, state, attempt, blockers) VALUES",
+            4,
+            [(seq, PENDING, 1, count) for (seq, _), count in zip(events, blockers, strict=True)],
+        )
+        touches = [(resource, seq) for seq, resources in events for resource in resources]
+        insert_many(self._db, "INSERT INTO touches VALUES", 2, touches)
+        return blockers
+
+    def mark(self, seq: int, marks: Marks) -> list[int]:
+        """Note what a new event would write; waiting events that it makes pointless become pending: those."""
+        rows = [(mark.resource, mark.name, seq, *mine.times, mine.event_id) for mark, mine in marks]
+        insert_many(self._db, "INSERT OR REPLACE INTO marks VALUES", 7, rows)
+        self._marks = True
+        woken: list[int] = []
+        for mark, mine in marks:
+            woken += self._wake(mark, mine)
+        return woken
+
+    def end(self, events: Sequence[tuple[int, Sequence[str]]]) -> list[int]:
+        """End these events, each the first one of all its resources; those that may run now."""
+        execute_in(self._db, "DELETE FROM open WHERE seq IN", [seq for seq, _ in events])
+        resources = self._leave(events)
+        return self._unblock(resources)
+
+    def end_one(self, seq: int) -> list[int]:
+        """End any open event; those that may run now."""
+        resources = self.resources(seq)
+        first = [resource for resource in resources if self.first(resource) == seq]
+        self._db.execute("DELETE FROM open WHERE seq = ?", (seq,))
+        self._leave([(seq, resources)])
+        return self._unblock(first)
+
+    def resources(self, seq: int) -> tuple[str, ...]:
+        """The resources of an event."""
+        row = self._db.execute("SELECT lane FROM events WHERE seq = ?", (seq,)).fetchone()
+        return tuple(row[0].split("\n")) if row and row[0] else ()
+
+    def first(self, resource: str) -> int | None:
+        """The first open event of a resource."""
+        (seq,) = self._db.execute("SELECT min(seq) FROM touches WHERE resource = ?", (resource,)).fetchone()
+        return None if seq is None else int(seq)
+
+    def try_now(self, seq: int) -> None:
+        """Make an event that waits or is held pending."""
+        self._db.execute("UPDATE open SET state = ?, due = NULL WHERE seq = ?", (PENDING, seq))
+
+    def claim_due(self, now: float, limit: int) -> tuple[list[int], float | None]:
+        """Make at most ``limit`` waiting events that are due pending: those, and when the next one is due."""
+        # ``state > 0`` stands there word for word, since only then SQLite takes the partial index.
+        due = self._db.execute(
+            "SELECT seq FROM open WHERE state > 0 AND state = ? AND due <= ? ORDER BY due LIMIT ?",
+            (WAITING, now, limit),
+        ).fetchall()
+        seqs = [seq for (seq,) in due]
+        execute_in(self._db, f"UPDATE open SET state = {PENDING}, due = NULL WHERE seq IN", seqs)
+        (next_due,) = self._db.execute("SELECT min(due) FROM open WHERE state > 0 AND state = ?", (WAITING,)).fetchone()
+        return seqs, next_due
+
+    def rest(self, seqs: Sequence[int]) -> None:
+        """Events that were woken before their time wait again."""
+        execute_in(self._db, f"UPDATE open SET state = {WAITING} WHERE state = 0 AND due IS NOT NULL AND seq IN", seqs)
+
+    def apply(self, applied: Sequence[tuple[Mark, Snapshot]]) -> None:
+        """Note what was applied last."""
+        rows = [(mark.resource, mark.name, *each.times, each.seq, each.event_id) for mark, each in applied]
+        insert_many(self._db, "INSERT OR REPLACE INTO newest VALUES", 7, rows)
+
+    def newest(self, seq: int, mark: Mark, mine: Snapshot) -> Newest:
+        """As ``Store.newest``."""
+        applied = self._db.execute(
+            "SELECT updated, created, happened, seq, event_id FROM newest WHERE resource = ? AND name = ?",
+            (mark.resource, mark.name),
+        ).fetchone()
+        behind = self._db.execute(
+            "SELECT updated, created, happened, seq, event_id FROM marks"
+            f" WHERE resource = :resource AND name = :name AND seq > :seq AND {_NEWER} ORDER BY seq DESC LIMIT 1",
+            {**_times(mine), "resource": mark.resource, "name": mark.name, "seq": seq},
+        ).fetchone()
+        return Newest(Snapshot(*applied) if applied else None, Snapshot(*behind) if behind else None)
+
+    def step(self, steps: Sequence[tuple[int, Step]]) -> None:
+        """Note what handlers have done."""
+        rows = [(seq, each.handler, each.state, each.attempts, each.ms, each.reason) for seq, each in steps]
+        insert_many(self._db, "INSERT OR REPLACE INTO progress VALUES", 6, rows)
+        self._steps = self._steps or bool(rows)
+
+    def copy_steps(self, earlier: Mapping[int, int]) -> None:
+        """Let new series begin with the steps that ended well in the earlier ones."""
+        if not self._steps:
+            return
+        for seq, before in earlier.items():
+            self._db.execute(
+                "INSERT INTO progress SELECT ?, handler, state, attempts, ms, reason FROM progress"
+                " WHERE seq = ? AND state IN ('done', 'ignored', 'superseded')",
+                (seq, before),
+            )
+
+    def steps(self, seqs: Sequence[int]) -> dict[int, dict[str, Step]]:
+        """What handlers have done for these events."""
+        found: dict[int, dict[str, Step]] = {}
+        if self._steps:
+            query = "SELECT seq, handler, state, attempts, reason, ms FROM progress WHERE seq IN"
+            for seq, handler, *rest in select_in(self._db, query, seqs):
+                found.setdefault(seq, {})[handler] = Step(handler, *rest)
+        return found
+
+    def _taken(self, resources: Sequence[str]) -> set[str]:
+        """Those of these resources that an open event has."""
+        found = select_values(
+            self._db,
+            "SELECT group_concat(column1, char(10)) FROM (VALUES",
+            1,
+            [(resource,) for resource in resources],
+            ") WHERE EXISTS (SELECT 1 FROM touches WHERE resource = column1)",
+        )
+        return {resource for (text,) in found if text for resource in text.split("\n")}
+
+    def _leave(self, events: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
+        pairs = [(resource, seq) for seq, resources in events for resource in resources]
+        execute_any(self._db, "DELETE FROM touches WHERE", "resource = ? AND seq = ?", pairs)
+        if self._marks:
+            execute_in(self._db, "DELETE FROM marks WHERE seq IN", [seq for seq, _ in events])
+        return [resource for resource, _ in pairs]
+
+    def _unblock(self, resources: Sequence[str]) -> list[int]:
+        """The first ones of these resources have ended: the next ones have a blocker less; those that may run now."""
+        found = select_values(
+            self._db,
+            "SELECT group_concat((SELECT min(seq) FROM touches WHERE resource = column1)) FROM (VALUES",
+            1,
+            [(resource,) for resource in resources],
+            ")",
+        )
+        heads = Counter(int(seq) for (text,) in found if text for seq in text.split(","))
+        for count in set(heads.values()):
+            seqs = [seq for seq, less in heads.items() if less == count]
+            execute_in(self._db, f"UPDATE open SET blockers = blockers - {count} WHERE seq IN", seqs)
+        free = select_in(self._db, "SELECT group_concat(seq) FROM open WHERE blockers = 0 AND seq IN", list(heads))
+        return sorted(int(seq) for (text,) in free if text for seq in text.split(","))
+
+    def _wake(self, mark: Mark, mine: Snapshot) -> list[int]:
+        head = self.first(mark.resource)
+        if head is None:
+            return []
+        row = self._db.execute(
+            "SELECT 1 FROM open o JOIN marks m ON m.resource = :resource AND m.name = :name AND m.seq = o.seq"
+            f" WHERE o.seq = :seq AND o.state = {WAITING}"
+            " AND CASE WHEN updated <> :updated THEN updated < :updated WHEN created <> :created"
+            " THEN created < :created WHEN happened <> :happened THEN happened < :happened ELSE 1 END",
+            {**_times(mine), "resource": mark.resource, "name": mark.name, "seq": head},
+        ).fetchone()
+        if row is None:
+            return []
+        self._db.execute("UPDATE open SET state = ? WHERE seq = ?", (PENDING, head))
+        return [head]
+
+
+def _times(mine: Snapshot) -> dict[str, Any]:
+    return dict(zip(("updated", "created", "happened"), mine.times, strict=True))
