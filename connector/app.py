@@ -1,17 +1,16 @@
 """The composition root: what the connector is made of, and the order in which it starts and stops."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Final
 
 from aiohttp import hdrs, web
 
 from connector import external, handlers, log
 from connector.delivery.waiting import Answers
 from connector.delivery.workers import Workers
-from connector.errors import errors
 from connector.events.schema import Schema
 from connector.handlers import Handlers
 from connector.journal import Journal
@@ -25,7 +24,8 @@ from connector.web.accept import Accept
 from connector.web.bearer import BearerAuth
 from connector.web.health import Health
 from connector.web.openapi import OpenApiPage
-from connector.web.routes import Page, add_routes, short_cut
+from connector.web.refusals import refusals
+from connector.web.routes import Page, add_routes
 from connector.web.trace import trace
 
 _log = log.get_logger()
@@ -72,17 +72,15 @@ class Connector:
         self.health = Health()
         auth = BearerAuth(settings.api_token)
         self.app = web.Application(client_max_size=settings.max_body_bytes)
-        self._outer = [trace, errors(settings.event_path)]
-        self._events = Page({hdrs.METH_POST: self.accept.handle}, [auth.middleware], auth.check)
         add_routes(
             self.app,
             {
-                settings.event_path: self._events,
+                settings.event_path: Page({hdrs.METH_POST: self.accept.handle}, auth.check),
                 "/health": Page({hdrs.METH_GET: self.health.health}),
                 "/ready": Page({hdrs.METH_GET: self.health.ready}),
                 "/openapi.json": Page({hdrs.METH_GET: OpenApiPage(settings.event_path).get}),
             },
-            self._outer,
+            [trace, refusals(settings.event_path)],
         )
         self.app.cleanup_ctx.append(self._run)
 
@@ -118,10 +116,6 @@ class Connector:
         _log.error(f"The {task.get_name()} has failed", action="server.fault", exc_info=fault)
         return f"the {task.get_name()} has failed: {type(fault).__name__}"
 
-    def short_cut(self, server: web.Server) -> None:
-        """Let ``server`` hand events to their handler without a detour through the router."""
-        short_cut(server, self.settings.event_path, self._events, self._outer)
-
     def stop_accepting(self) -> None:
         """Not ready, and 503 to events, from now on."""
         self.accept.stop()
@@ -137,16 +131,12 @@ class Connector:
         await self.journal.flush()
         left = self.journal.size
         _log.log(
-            _WARNING if left and not self.journal.durable else _INFO,
+            logging.WARNING if left and not self.journal.durable else logging.INFO,
             "Drained" if not left else f"Drained; events left: {left}" + ("" if self.journal.durable else ", and lost"),
             action="server.drained",
             left=left,
             cut_off=cut_off,
         )
-
-
-_INFO: Final = 20
-_WARNING: Final = 30
 
 
 def make_journal(settings: Settings, clock: Callable[[], float]) -> Journal:

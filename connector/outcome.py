@@ -90,6 +90,7 @@ class Outcome(msgspec.Struct, frozen=True):
     ``ms``      how long the attempt took, in milliseconds
     ``handler``, ``applied``  what is the newest snapshot applied by which handler now (``latest_only`` handlers)
     ``kind``    how the external system failed, where that is known: see ``connector.external.failures.Kind``
+    ``asked``   seconds that the handler or the external system asked to be left alone, where it did
     """
 
     state: State
@@ -99,6 +100,7 @@ class Outcome(msgspec.Struct, frozen=True):
     handler: str = ""
     applied: Snapshot | None = None
     kind: str = ""
+    asked: float | None = None
 
     @property
     def final(self) -> bool:
@@ -140,9 +142,9 @@ def decide(
         case _:
             reason, asked = f"{type(fault).__name__}: {_text(fault)}".removesuffix(": "), None
     if why := policy.gives_up(attempt, age, max_attempts):
-        return Outcome("held" if hold_dead else "dead", f"{why}: {reason}"[:MAX_REASON], ms=ms, kind=kind)
+        return Outcome("held" if hold_dead else "dead", f"{why}: {reason}"[:MAX_REASON], ms=ms, kind=kind, asked=asked)
     due = now + policy.delay(attempt, chance, asked)
-    return Outcome("waiting", reason[:MAX_REASON], due=due, ms=ms, kind=kind)
+    return Outcome("waiting", reason[:MAX_REASON], due=due, ms=ms, kind=kind, asked=asked)
 
 
 def _kind(fault: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import os
 import secrets
 import signal
@@ -11,15 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-import aiohttp.web_response
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from connector import log
 from connector.app import Connector
-from connector.errors import StartError, without_request
+from connector.errors import StartError
 from connector.settings import Settings, environment
-from connector.web.access_log import AccessLog
+from connector.web.server import http_runner
 
 EXIT_START: Final = 2
 """Exit code when the program could not start: a setting, a handler, the port, the journal."""
@@ -27,17 +24,8 @@ EXIT_START: Final = 2
 EXIT_LOST: Final = 1
 """Exit code when the journal, or a part of the connector, was lost: start again, and the journal is read anew."""
 
-KEEPALIVE_TIMEOUT: Final = 75.0
-"""Seconds an idle connection is kept; NSPS reuses connections in a burst."""
-
-LINGER: Final = 2.0
-"""Seconds that the rest of a refused body is read, so that the client sees the answer and not a reset."""
-
 SAME_SIGNAL: Final = 0.1
 """Seconds within which a further signal to stop counts as the first one."""
-
-ANSWER_TIMEOUT: Final = 10.0
-"""Seconds that requests under way have to get their answer at a stop."""
 
 GC_THRESHOLD: Final = 100_000
 """Allocations between garbage collections: events make no cycles, and each pass costs (benchmarks/README.md)."""
@@ -81,12 +69,10 @@ async def serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     log.writer.attach(loop)
     connector = Connector(settings)
-    runner = http_runner(connector)
+    runner = http_runner(connector.app, access_log=settings.access_log)
     stop = _stop_signal(loop)
     try:
         await runner.setup()
-        if runner.server is not None:
-            connector.short_cut(runner.server)
         site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
         try:
             await site.start()
@@ -122,29 +108,6 @@ async def serve(settings: Settings) -> int:
     if connector.workers.stuck:
         os._exit(code)
     return code
-
-
-def http_runner(connector: Connector) -> web.AppRunner:
-    """What speaks HTTP for a connector, not yet set up."""
-    # aiohttp names itself and its version in every answer, and has its own for what is no request, with no other way
-    # to stop it.
-    aiohttp.web_response.SERVER_SOFTWARE = "connector"  # type: ignore[attr-defined]
-    log.server_logger.addFilter(_is_news)
-    RequestHandler.handle_error = without_request  # type: ignore[assignment, method-assign]
-    return web.AppRunner(
-        connector.app,
-        access_log_class=AccessLog,
-        access_log=log.server_logger if connector.settings.access_log else None,
-        logger=log.server_logger,
-        keepalive_timeout=KEEPALIVE_TIMEOUT,
-        lingering_time=LINGER,
-        shutdown_timeout=ANSWER_TIMEOUT,
-    )
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Not so for a body that is not in its encoding: it was refused and logged, and aiohttp stumbles over the rest."""
-    return not (record.exc_info and isinstance(record.exc_info[1], web.RequestPayloadError))
 
 
 def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from aiohttp import web
 
 from connector.app import Connector
-from connector.serve import http_runner
 from connector.settings import Settings
+from connector.web.server import http_runner
 from tests.wire import TOKEN
 
 
@@ -37,11 +37,9 @@ def settings(**overrides: str) -> Settings:
 async def serving(**overrides: str) -> AsyncIterator[Served]:
     """A running connector with these settings."""
     connector = Connector(settings(**overrides))
-    runner = http_runner(connector)
+    runner = http_runner(connector.app, access_log=connector.settings.access_log)
     await runner.setup()
     try:
-        assert runner.server is not None
-        connector.short_cut(runner.server)
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         yield Served(connector, runner.addresses[0][1])

@@ -18,7 +18,6 @@ has got its 202 the connector retries by itself. Both cannot happen, since
 import asyncio
 from typing import Final
 
-from connector.errors import ConnectorError, NoRoom, TargetDown, TargetNotFound, TargetRefused
 from connector.events.event import Event
 from connector.outcome import Outcome
 
@@ -76,7 +75,9 @@ class Answers:
         self._ended.add(event.event_id)
         if outcome.final:
             return outcome
-        return Outcome("dead", f"{LEFT_TO_NSPS}: {outcome.reason}", ms=outcome.ms, kind=outcome.kind)
+        return Outcome(
+            "dead", f"{LEFT_TO_NSPS}: {outcome.reason}", ms=outcome.ms, kind=outcome.kind, asked=outcome.asked
+        )
 
     def kept(self, event: Event, outcome: Outcome) -> None:
         """An outcome is kept: tell who waits for it. Who came after an attempt that is repeated here waits on."""
@@ -86,18 +87,3 @@ class Answers:
         future = self._waiting.pop(event.event_id, None)
         if future is not None:
             future.set_result(outcome)
-
-
-def refusal(outcome: Outcome) -> ConnectorError | None:
-    """The answer to the request that brought an event with this outcome; None for a 202."""
-    if outcome.state in ("done", "ignored", "superseded"):
-        return None
-    match outcome.kind:
-        case "down":
-            return TargetDown(outcome.reason)
-        case "not_found":
-            return TargetNotFound(outcome.reason)
-        case "rate_limited":
-            return NoRoom(outcome.reason)
-        case _:
-            return TargetRefused(outcome.reason)

@@ -1,30 +1,24 @@
 """POST of an event: read, validate, keep, answer 202.
 
-A 202 is written only after the journal has kept the event. The answer never changes, so for an ordinary HTTP/1.1
-request it is written as one piece of bytes: a third of what a bare aiohttp server spends on a request goes into
-building a response header by header.
+A 202 is written only after the journal has kept the event.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
-from email.utils import formatdate
-from typing import Final
 
-from aiohttp import HttpVersion11, web
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from connector import log
-from connector.delivery.waiting import Answers, refusal
-from connector.errors import BadEncoding, BodyTimeout, BodyTooLarge, ConnectorError, Stopping, TargetDown
+from connector.delivery.waiting import Answers
+from connector.errors import ConnectorError, Stopping
 from connector.events.event import Event
 from connector.events.schema import Schema
 from connector.journal import Journal
+from connector.web.accepted import accepted
+from connector.web.outcomes import refusal
+from connector.web.responses import BadEncoding, BodyTimeout, BodyTooLarge, TargetDown
 from connector.web.trace import TRACE
-
-BODY: Final = b'{"message":"Event accepted for processing"}'
-_HEAD: Final = f"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\nDate: "
 
 
 class Accept:
@@ -78,10 +72,7 @@ class Accept:
             log.event_line("event.accepted", "Event accepted", event)
         else:
             _log_duplicate(event)
-        # A client that does not read its answers is not given the next one before it does: aiohttp's own waits for it.
-        if request.version == HttpVersion11 and request.keep_alive and not request.protocol.writing_paused:
-            return _ACCEPTED
-        return web.Response(status=202, body=BODY, content_type="application/json")
+        return accepted(request)
 
     async def _keep_and_wait(self, event: Event, answers: Answers) -> None:
         """Raises the ConnectorError that the outcome stands for."""
@@ -143,42 +134,3 @@ class Accept:
 
 def _log_duplicate(event: Event) -> None:
     log.event_line("event.duplicate", "Event is known already and is not processed again", event)
-
-
-class _Accepted(web.StreamResponse):
-    """The 202 to an HTTP/1.1 request on a connection that stays open. It has no state: one serves all."""
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        transport = request.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client has gone")
-        transport.write(_head_and_body())
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """All was written by ``prepare``."""
-
-    @property
-    def body_length(self) -> int:
-        return len(BODY)
-
-    @property
-    def prepared(self) -> bool:
-        return True
-
-    @property
-    def keep_alive(self) -> bool:
-        return True
-
-
-_ACCEPTED: Final = _Accepted(status=202)
-
-_made = (0, b"")
-
-
-def _head_and_body() -> bytes:
-    global _made  # the Date of an answer changes once a second (RFC 9110, 6.6.1)
-    second = int(time.time())
-    if _made[0] != second:
-        _made = (second, f"{_HEAD}{formatdate(second, usegmt=True)}\r\n\r\n".encode() + BODY)
-    return _made[1]

@@ -4,9 +4,8 @@ import hmac
 from collections.abc import Collection
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
 
-from connector.errors import Unauthorized
+from connector.web.responses import Unauthorized
 
 
 class BearerAuth:
@@ -28,9 +27,3 @@ class BearerAuth:
         for good in self._good:
             known |= hmac.compare_digest(good, given)
         return known
-
-    @web.middleware
-    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let a request through that carries a token; 401 to any other, its body unread."""
-        self.check(request)
-        return await handler(request)

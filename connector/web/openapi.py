@@ -6,8 +6,8 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from connector.errors import ErrorResponse
 from connector.events.event import EventBody
+from connector.web.responses import ErrorResponse
 
 _REFUSALS = {
     400: "The body is not JSON, or not in the encoding it claims",

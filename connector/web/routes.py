@@ -6,12 +6,13 @@ builds the chain anew for each request, at a tenth of the price of an event.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from connector.errors import ConnectorError, ExpectationFailed, MethodNotAllowed, NotFound
+from connector.errors import ConnectorError
+from connector.web.responses import ExpectationFailed, MethodNotAllowed, NotFound
 
 Check = Callable[[web.BaseRequest], None]
 
@@ -20,12 +21,10 @@ class Page(NamedTuple):
     """What is served at a path.
 
     ``methods``  handler by method; GET answers HEAD too
-    ``inner``    middlewares around these handlers, inside those that are around everything
-    ``check``    what a request must pass before it is asked for its body; raises ConnectorError
+    ``check``    what a request for one of them must pass before its body is looked at; raises ConnectorError
     """
 
     methods: Mapping[str, Handler]
-    inner: Sequence[Middleware] = ()
     check: Check | None = None
 
 
@@ -39,29 +38,13 @@ def add_routes(app: web.Application, pages: Mapping[str, Page], outer: Sequence[
         if hdrs.METH_GET in methods:
             methods.setdefault(hdrs.METH_HEAD, methods[hdrs.METH_GET])
         for method, handler in methods.items():
-            resource.add_route(method, _around(handler, [*outer, *page.inner]), expect_handler=expect)
+            checked = handler if page.check is None else _checked(page.check, handler)
+            resource.add_route(method, _around(checked, outer), expect_handler=expect)
         refuse = _refuse_method(", ".join(sorted(methods)))
         resource.add_route(hdrs.METH_ANY, _around(refuse, outer), expect_handler=expect)
     rest = _Rest("/{rest:.*}")
     rest.add_route(hdrs.METH_ANY, _around(_not_found, outer), expect_handler=_expect(None, expectation_failed))
     app.router.register_resource(rest)
-
-
-def short_cut(server: web.Server, path: str, page: Page, outer: Sequence[Middleware]) -> None:
-    """Hand the requests that come in bursts to their handler without asking the router: a seventh of an event's time.
-
-    What is no plain request for ``path`` with one of the page's methods goes the long way, to the same handlers.
-    """
-    the_long_way = server.request_handler
-    short = {method: _around(handler, [*outer, *page.inner]) for method, handler in page.methods.items()}
-
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        handler = short.get(request.method)
-        if handler is None or request.rel_url.raw_path != path or hdrs.EXPECT in request.headers:
-            return await the_long_way(request)
-        return await handler(cast("web.Request", request))
-
-    server.request_handler = handle
 
 
 class _Rest(web.DynamicResource):
@@ -75,6 +58,14 @@ def _around(handler: Handler, middlewares: Sequence[Middleware]) -> Handler:
     for middleware in reversed(middlewares):
         handler = partial(middleware, handler=handler)
     return handler
+
+
+def _checked(check: Check, handler: Handler) -> Handler:
+    async def checked(request: web.Request) -> web.StreamResponse:
+        check(request)
+        return await handler(request)
+
+    return checked
 
 
 def _refuse_method(allow: str) -> Handler:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from connector.serve import ANSWER_TIMEOUT
 from connector.settings import Settings
+from connector.web.server import ANSWER_TIMEOUT
 from tests.acceptance.dockerfile import Ignore, Image
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from connector.errors import ErrorType
+from connector.web.responses import ErrorType
 from tests import events
 from tests.conftest import Lines
 from tests.serving import serving

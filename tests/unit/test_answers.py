@@ -6,11 +6,12 @@ from typing import cast
 import pytest
 
 from connector.delivery.waiting import Answers
-from connector.errors import ConnectorError, TargetRefused, Unavailable
+from connector.errors import ConnectorError, Unavailable
 from connector.events.event import Event
 from connector.journal import Journal
 from connector.outcome import Outcome
 from connector.web.accept import Accept
+from connector.web.responses import TargetRefused
 from tests import events
 from tests.delivering import SCHEMA
 

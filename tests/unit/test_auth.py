@@ -1,8 +1,8 @@
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from connector.errors import Unauthorized
 from connector.web.bearer import BearerAuth
+from connector.web.responses import Unauthorized, error_response
 
 AUTH = BearerAuth(["new-token", "old-token"])
 
@@ -65,5 +65,5 @@ def test_no_token_is_good_where_none_is_set() -> None:
 def test_a_refusal_says_how_to_authenticate_and_not_what_came() -> None:
     with pytest.raises(Unauthorized) as caught:
         check(AUTH, "Bearer secret-guess")
-    assert caught.value.headers == {"WWW-Authenticate": "Bearer"}
+    assert error_response(caught.value).headers["WWW-Authenticate"] == "Bearer"
     assert "secret-guess" not in str(caught.value)

@@ -181,7 +181,7 @@ def test_a_missing_event_type_is_pointed_at_wherever_the_document_ends(body: eve
 @pytest.mark.parametrize("account", [None, {}, {"bill_status": None}, {"bill_status": ""}])
 def test_a_required_field_that_is_empty_counts_as_missing(account: events.Json | None) -> None:
     error = refused({"data": {"event_type": "A"}, "pb_data": {"account_info": account}}, required=(TYPE, BILL_STATUS))
-    assert (error.status, locs(error)) == (422, [BILL_STATUS.split(".")])
+    assert (type(error), locs(error)) == (Invalid, [BILL_STATUS.split(".")])
 
 
 def test_all_missing_required_fields_are_reported_at_once() -> None:
@@ -230,7 +230,7 @@ def test_a_wrong_type_is_refused_where_it_stands(path: tuple[str | int, ...]) ->
         if isinstance(wrong, str) and path[-1] in ("remaining", "allocated_amount"):
             continue
         error = refused(came)
-        assert error.status == 422, (path, wrong)
+        assert isinstance(error, Invalid), (path, wrong)
         assert error.details[0].loc[: len(path)] == list(path), (path, wrong)
 
 
@@ -292,10 +292,10 @@ def test_no_depth_of_nesting_is_a_bug(depth: int, place: str) -> None:
     else:
         raw = b'{"data": {"event_type": "A"}, "x": %b}' % nested
     try:
-        status = 202 if parse(raw).event_type == "A" else None
-    except ConnectorError as error:
-        status = error.status
-    assert status in (202, 400)
+        event = parse(raw)
+    except NotJson:
+        return
+    assert event.event_type == "A"
 
 
 @pytest.mark.parametrize("text", ["Größe", "продукт", "套餐", "📶", "\u2028", 'quoted " and \\', "\u0000"])
