@@ -3,5 +3,6 @@
 from connector.events.event import Event
 from connector.handlers import on
 from connector.outcome import DeadLetter, Ignored, Retry
+from connector.version import __version__
 
-__all__ = ["DeadLetter", "Event", "Ignored", "Retry", "on"]
+__all__ = ["DeadLetter", "Event", "Ignored", "Retry", "__version__", "on"]

@@ -8,9 +8,11 @@ import click
 from connector.admin import commands
 from connector.admin.forward_check import forward_command
 from connector.serve import main as serve_main
+from connector.version import __version__
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="nsps-connector %(version)s")
 def main() -> None:
     """A connector for PortaOne NSPS."""
 
@@ -27,7 +29,7 @@ def simulate(arguments: tuple[str, ...]) -> None:
     """Load a connector with events, as NSPS would, and judge what it does (package nsps_simulator)."""
     if find_spec("nsps_simulator") is None:
         raise click.ClickException(
-            "the simulator is not installed here; it is the package nsps_simulator of the source"
+            "the simulator is not installed here: in the folder of the source, `pip install ./nsps_simulator`"
         )
     from nsps_simulator.command import command
 

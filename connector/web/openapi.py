@@ -7,6 +7,7 @@ import orjson
 from aiohttp import web
 
 from connector.events.event import EventBody
+from connector.version import __version__
 from connector.web.responses import ErrorResponse
 
 _REFUSALS = {
@@ -54,7 +55,7 @@ def describe(event_path: str) -> dict[str, Any]:
     refusals = {str(code): answer(text, refused) for code, text in _REFUSALS.items()}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "NSPS connector", "version": "1.0.0"},
+        "info": {"title": "NSPS connector", "version": __version__},
         "paths": {
             event_path: {
                 "post": {
