@@ -1,7 +1,7 @@
 """How many events per second one generator process sends, at the most, on one core.
 
-The other side is a server that answers without looking at what it read, on the other core. Run by hand:
-`python benchmarks/simulator_ceiling.py`.
+The other side is a server that answers without looking at what it read, on the other core. Run by hand, from the
+top of the project: `python -m benchmarks.simulator_ceiling`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ import asyncio
 import multiprocessing
 import os
 import socket
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import uvloop
 
-from nsps_simulator.plan import Plan, steady
+if not __package__:  # started by its path, the project is not where Python looks for modules
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from nsps_simulator.records import attempts
-from nsps_simulator.scenario import Scenario, endpoint
-from nsps_simulator.workers import Clock, generator
+from nsps_simulator.running.workers import Clock, generator
+from nsps_simulator.sending.profile import Plan, steady
+from nsps_simulator.sending.scenario import Scenario, endpoint
 
 SECONDS = 5.0
 ANSWER = (

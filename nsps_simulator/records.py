@@ -18,6 +18,7 @@ NOT_SENT = 0  # status: no connection came about
 NO_ANSWER = 1  # status: sent, and then the connection or the time ran out
 
 FLUSH_AT = 1 << 16
+HELD_LIMIT = 256 << 20  # bytes held in memory while the disk takes none
 
 
 class Attempt(NamedTuple):
@@ -51,28 +52,44 @@ REFUSED = 2  # not done; answered 503
 
 
 class Writer:
-    """Appends records of one kind to a file of its own."""
+    """Appends records of one kind to a file of its own.
+
+    A disk that is full for a while loses nothing: what could not be written stays in memory, up to HELD_LIMIT
+    bytes, and is written later. `error` says why records are held back, or why some are lost for good.
+    """
 
     def __init__(self, path: Path, layout: struct.Struct) -> None:
         self._file: BinaryIO = path.open("wb", buffering=0)
         self._buffer = bytearray()
         self._pack = layout.pack
+        self.error: str | None = None
+        self.lost = 0  # bytes
 
     def add(self, *record: float) -> None:
         """Append one record; it reaches the file at the next flush."""
         self._buffer += self._pack(*record)
-        if len(self._buffer) >= FLUSH_AT:
+        if len(self._buffer) >= FLUSH_AT and (self.error is None or len(self._buffer) > HELD_LIMIT):
             self.flush()
 
     def flush(self) -> None:
         """Let those who follow see everything."""
-        if self._buffer:
-            self._file.write(self._buffer)
-            self._buffer.clear()
+        while self._buffer:
+            try:
+                written = self._file.write(self._buffer)
+            except OSError as error:
+                self.error = f"cannot write {self._file.name}: {error.strerror}"
+                if len(self._buffer) > HELD_LIMIT:
+                    self.lost += len(self._buffer)
+                    self._buffer.clear()
+                return
+            del self._buffer[:written]  # a disk that fills up takes the first part only
+        if not self.lost:
+            self.error = None
 
     def close(self) -> None:
-        """Flush and close."""
+        """Flush and close; records that cannot be written now are lost, and `error` says so."""
         self.flush()
+        self.lost += len(self._buffer)
         self._file.close()
 
 

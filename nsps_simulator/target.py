@@ -17,9 +17,9 @@ from typing import cast
 
 import orjson
 
-from nsps_simulator.draw import branch, chance
-from nsps_simulator.events import Events
 from nsps_simulator.records import APPLIED, NO_EVENT, REFUSED, UNANSWERED, Writer
+from nsps_simulator.wire.draw import branch, chance
+from nsps_simulator.wire.events import Events
 
 HEAD_LIMIT = 64 * 1024
 BODY_LIMIT = 8 * 1024 * 1024
