@@ -67,7 +67,6 @@ def with_token(settings: Settings) -> Settings:
 async def serve(settings: Settings) -> int:
     """Start, announce, wait for SIGTERM or SIGINT, stop in order; the exit code. Raises StartError."""
     loop = asyncio.get_running_loop()
-    log.writer.attach(loop)
     connector = Connector(settings)
     runner = http_runner(connector.app, access_log=settings.access_log)
     stop = _stop_signal(loop)
@@ -102,10 +101,11 @@ async def serve(settings: Settings) -> int:
         await connector.drain()
     finally:
         await runner.cleanup()
-        log.writer.detach()
+        log.flood.sum_up()
     _log.info("Stopped", action="server.stopped")
     code = 0 if stop.done() else EXIT_LOST
     if connector.workers.stuck:
+        log.writer.flush()
         os._exit(code)
     return code
 
@@ -127,7 +127,7 @@ def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
         if loop.time() - first_at < SAME_SIGNAL:
             return
         _log.warning(f"Second {number.name}: ending at once", action="server.killed")
-        log.writer.detach()
+        log.writer.flush(SAME_SIGNAL)
         os._exit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGINT):

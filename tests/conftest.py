@@ -19,6 +19,7 @@ def log_lines(capfd: pytest.CaptureFixture[str]) -> Lines:
     log.configure("INFO")
 
     def lines() -> list[dict[str, Any]]:
+        assert log.writer.flush()
         return [json.loads(line) for line in capfd.readouterr().out.split("\n") if line]
 
     return lines
