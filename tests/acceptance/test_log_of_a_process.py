@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -78,7 +79,7 @@ class Unread:
         self._read_end, self._write_end = os.pipe()
         self._rest = b""
 
-    async def __aenter__(self) -> "Unread":
+    async def __aenter__(self) -> Self:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, str(ROOT / "run.py"), cwd=self._cwd, env=self._environment, stdout=self._write_end
         )
