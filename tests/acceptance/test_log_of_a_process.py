@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -95,7 +95,7 @@ class Unread:
         await self.process.wait()
         os.close(self._read_end)
 
-    async def lines(self, size: int = 2**16) -> list[dict[str, object]]:
+    async def lines(self, size: int = 2**16) -> list[dict[str, Any]]:
         """The next lines of stdout; none at its end."""
         data = await asyncio.wait_for(asyncio.to_thread(os.read, self._read_end, size), TIMEOUT)
         *lines, self._rest = (self._rest + data).split(b"\n")
