@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,12 @@ from connector import log
 
 Lines = Callable[[], list[dict[str, Any]]]
 Reported = Callable[..., Awaitable[list[dict[str, Any]]]]
+
+
+@pytest.fixture(autouse=True)
+def _no_line_is_left_to_the_next_test() -> Iterator[None]:
+    yield
+    log.writer.flush()
 
 
 @pytest.fixture
