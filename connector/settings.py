@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from connector.errors import StartError
-from connector.events import schema
+from connector.events import paths
+from connector.events.resources import Order
 from connector.external import mapping
 
 StatusOutcome = Literal["done", "retry", "dead", "ignored"]
@@ -93,8 +94,12 @@ def _path(value: str) -> str:
 
 def _field_paths(value: str) -> tuple[str, ...]:
     for path in _words(value):
-        schema.field(path)
+        paths.field(path)
     return _words(value)
+
+
+def _order(value: str) -> str:
+    return Order(value).text
 
 
 def _tokens(value: str) -> tuple[str, ...]:
@@ -189,10 +194,11 @@ class Settings:
         _field_paths,
         "Fields without which an event is refused (422), comma-separated.",
     )
-    order_by: tuple[str, ...] = _setting(
-        "pb_data.account_info.i_account,data.variables.i_account,pb_data.sim_info.i_account,pb_data.sim_info.imsi",
-        _field_paths,
-        "Fields that name the subscriber; the first that is there counts. Events of one subscriber run in order.",
+    order_by: str = _setting(
+        "",
+        _order,
+        "What an event touches: roles or fields, such as account+card+previous_card. Events that share one run in "
+        "order. Unset: the table of event types in docs/nsps.md.",
     )
     max_body_bytes: int = _setting("2MiB", _size(1024), "Largest body, after inflating (413 above it).")
     body_timeout: float = _setting("30s", _seconds(0.01), "How long a body may take to arrive (408 after it).")

@@ -14,6 +14,7 @@ import orjson
 from msgspec import Meta
 from structlog.typing import FilteringBoundLogger
 
+from connector.events.identity import Identity, identity_of
 from connector.log import get_logger
 
 MAX_NAME = 255
@@ -214,62 +215,34 @@ decode = msgspec.json.Decoder(EventBody, strict=False).decode
 """The typed body of bytes. Raises msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
 
 
-class Event:
-    """An accepted event: what a handler is given and what the journal keeps.
+class Event(msgspec.Struct, eq=False, gc=False):
+    """An accepted event: what a handler is given. Not to be changed.
 
-    ``event_id``    the id to hand to the external system as idempotency key
+    ``event_id``    its id; a generated one where the sender gave none
     ``event_type``  e.g. ``SIM/Updated``
-    ``lane``        the subscriber's key: events of one lane run one at a time, in order
+    ``resources``   what it touches, the subscriber's key first: events that share one run one at a time, in order
     ``request_id``, ``unique_id``  the trace ids of the request that brought it
     ``accepted_at`` when, in seconds since the epoch
     ``raw``         the body as it came
     ``seq``         its place in the order of acceptance (0 until the journal has stored it)
     ``attempt``     which attempt this is, from 1
     ``due``         when a waiting event is to be tried again, in seconds since the epoch; infinity for a held one
+    ``log_ids``     the ids as they stand in its log lines, kept for the next line
     """
 
-    __slots__ = (
-        "_body",
-        "accepted_at",
-        "attempt",
-        "due",
-        "event_id",
-        "event_type",
-        "lane",
-        "log_ids",
-        "raw",
-        "request_id",
-        "seq",
-        "unique_id",
-    )
-
-    def __init__(
-        self,
-        event_id: str,
-        event_type: str,
-        lane: str,
-        request_id: str,
-        unique_id: str,
-        accepted_at: float,
-        raw: bytes,
-        *,
-        seq: int = 0,
-        attempt: int = 1,
-        due: float | None = None,
-        body: EventBody | None = None,
-    ) -> None:
-        self.event_id = event_id
-        self.event_type = event_type
-        self.lane = lane
-        self.request_id = request_id
-        self.unique_id = unique_id
-        self.accepted_at = accepted_at
-        self.raw = raw
-        self.seq = seq
-        self.attempt = attempt
-        self.due = due
-        self.log_ids: bytes | None = None
-        self._body = body
+    event_id: str
+    event_type: str
+    resources: tuple[str, ...]
+    request_id: str
+    unique_id: str
+    accepted_at: float
+    raw: bytes
+    seq: int = 0
+    attempt: int = 1
+    due: float | None = None
+    log_ids: bytes | None = None
+    _identity: Identity | None = None
+    _body: EventBody | None = None
 
     def __repr__(self) -> str:
         """Ids and type only: the body has personal fields."""
@@ -281,6 +254,22 @@ class Event:
         if self._body is None:
             self._body = decode(self.raw)
         return self._body
+
+    @property
+    def identity(self) -> Identity:
+        """What makes this event one and no other; two with equal identities are one event, sent twice."""
+        if self._identity is None:
+            self._identity = identity_of(self.body)
+        return self._identity
+
+    def idempotency_key(self, handler: str) -> str:
+        """The key for the external system: the same over all attempts and retries of the event by this handler."""
+        return self.identity.idempotency_key(handler, self.event_id)
+
+    @property
+    def lane(self) -> str:
+        """The subscriber's key; one of its own for an event that touches nothing."""
+        return self.resources[0] if self.resources else f"event_id:{self.event_id}"
 
     @property
     def log(self) -> FilteringBoundLogger:

@@ -1,87 +1,37 @@
-"""What an event must have, which subscriber it belongs to, and what to say where it is refused. Pure; no I/O here."""
+"""What an event must have, what it touches, and what to say where it is refused. Pure; no I/O here."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 import msgspec
 import orjson
 
 from connector.errors import Detail, Invalid, NotJson
-from connector.events.event import MAX_NAME, Event, EventBody, decode
-
-Getter = Callable[[EventBody], Any]
-
-
-def field(path: str) -> Getter:
-    """The function that reads a dotted path such as ``pb_data.sim_info.imsi`` from a body (None where missing).
-
-    Below ``data.variables`` any name is taken. Raises ValueError where the path is no documented field, so that
-    a misspelt setting stops the start rather than refusing every event.
-    """
-    steps = path.split(".")
-    model: Any = EventBody
-    for depth, step in enumerate(steps):
-        if model is dict:
-            read_dict = attrgetter(".".join(steps[:depth]))
-            rest = steps[depth:]
-            return lambda body: _descend(read_dict(body), rest)
-        names = {msgspec_field.name: msgspec_field for msgspec_field in _fields(model)}
-        if step not in names:
-            known = ", ".join(sorted(names)) or "nothing"
-            raise ValueError(f"{path}: no field {step!r} is documented there (known: {known})")
-        model = _model(names[step].type)
-    return attrgetter(path)
-
-
-class _Field(msgspec.Struct):
-    name: str
-    type: Any
-
-
-def _fields(model: Any) -> list[_Field]:
-    if not (isinstance(model, type) and issubclass(model, msgspec.Struct)):
-        return []
-    hints = get_type_hints(model)
-    return [_Field(f.encode_name, hints[f.name]) for f in msgspec.structs.fields(model)]
-
-
-def _model(annotation: Any) -> Any:
-    """The struct or ``dict`` that a field's annotation is about, else None."""
-    if get_origin(annotation) in (Union, UnionType, Annotated):
-        return next(filter(None, map(_model, get_args(annotation))), None)
-    if get_origin(annotation) is dict:
-        return dict
-    return annotation if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct) else None
-
-
-def _descend(value: Any, steps: Sequence[str]) -> Any:
-    for step in steps:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(step)
-    return value
+from connector.events.event import Event, EventBody, decode
+from connector.events.identity import identity_of, says_nothing
+from connector.events.paths import descend, field
+from connector.events.resources import Order
 
 
 class Schema:
-    """What an event must have, and which subscriber it belongs to."""
+    """What an event must have, and what it touches."""
 
     def __init__(
         self,
         required: Sequence[str],
-        order_by: Sequence[str],
+        order_by: str = "",
         require: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """``require`` gives the further fields that events of a type must have; ``*`` stands for all other types.
+        """``order_by`` is what ORDER_BY says; the table of event types counts where it is empty.
 
-        Raises ValueError where a path is no documented field.
+        ``require`` gives the further fields that events of a type must have; ``*`` stands for all other types.
+
+        Raises ValueError where a path is no documented field, or ORDER_BY is not as its grammar says.
         """
         self._required = [(path, field(path)) for path in required]
         self._require = {name: [(path, field(path)) for path in paths] for name, paths in (require or {}).items()}
-        self._order_by = [(path.rpartition(".")[2], field(path)) for path in order_by]
+        self._order = Order(order_by)
 
     def parse(self, raw: bytes, request_id: str, unique_id: str, accepted_at: float) -> Event:
         """The event in ``raw``. Raises NotJson (400) or Invalid (422) with every fault that was found."""
@@ -101,7 +51,9 @@ class Schema:
         event_type = body.data.event_type
         if self._require and (details := self._missing(body)):
             raise Invalid(details=details)
-        event_id = body.event_id or str(uuid4())
+        event_id = body.event_id
+        if not event_id or says_nothing(event_id):
+            event_id = str(uuid4())
         if not event_id.isprintable():
             raise Invalid(details=[Detail(["event_id"], "Control characters are not allowed")])
         if not event_type.isprintable():
@@ -109,26 +61,14 @@ class Schema:
         return Event(
             event_id,
             event_type,
-            self._lane(body, event_id),
+            tuple(self._order.resources_of(event_type, body).values()),
             request_id,
             unique_id,
             accepted_at,
             raw,
-            body=body,
+            _identity=identity_of(body),
+            _body=body,
         )
-
-    def _lane(self, body: EventBody, event_id: str) -> str:
-        for name, read in self._order_by:
-            value = read(body)
-            if type(value) is int:
-                lane = f"{name}:{value}"
-            elif isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable():
-                lane = f"{name}:{int(value) if name.startswith('i_') and value.isdecimal() else value}"
-            else:
-                continue
-            if len(lane) <= MAX_NAME:
-                return lane
-        return f"event_id:{event_id}"
 
     def _missing(self, body: EventBody) -> list[Detail]:
         more = self._require.get(body.data.event_type, self._require.get("*", []))
@@ -146,7 +86,7 @@ class Schema:
             return NotJson(f"The body is not JSON: {_printable(str(fault))}")
         details = [_detail(str(fault))]
         for path, _ in self._required:
-            if _descend(document, path.split(".")) in (None, "") and all(path.split(".") != d.loc for d in details):
+            if descend(document, path.split(".")) in (None, "") and all(path.split(".") != d.loc for d in details):
                 details.append(Detail([*path.split(".")], _REQUIRED))
         return Invalid(details=details)
 

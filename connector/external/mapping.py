@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
-from connector.events import schema
+from connector.events import paths
 from connector.events.event import Event
 
 Build = Callable[[Event], Any]
@@ -107,7 +107,7 @@ def _path(path: str, where: str, faults: list[str]) -> Build:
     if path == "event_id":
         return lambda event: event.event_id  # also where NSPS sent none
     try:
-        read_field = schema.field(path)
+        read_field = paths.field(path)
     except ValueError as fault:
         faults.append(f"{where}: {fault}")
         return lambda _: None

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, Final, TypeVar
 
 from connector.errors import StartError
-from connector.events import schema
+from connector.events import paths
 from connector.events.event import Event
 from connector.handlers.thread import in_thread
 
@@ -181,7 +181,7 @@ def _mistakes(handler: Handler, function: Callable[..., Any]) -> list[str]:
         mistakes.append("it has a yield in it, so that a call would do nothing")
     for path in handler.require:
         try:
-            schema.field(path)
+            paths.field(path)
         except ValueError as fault:
             mistakes.append(f"require: {fault}")
     if handler.timeout is not None and not (_is_number(handler.timeout, int, float) and handler.timeout > 0):

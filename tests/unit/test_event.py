@@ -7,7 +7,8 @@ import pytest
 
 from connector.errors import ConnectorError, Invalid, NotJson
 from connector.events.event import Event, EventBody, parse_time
-from connector.events.schema import Schema, field
+from connector.events.paths import field
+from connector.events.schema import Schema
 from tests import events
 
 TYPE = "data.event_type"
@@ -22,7 +23,7 @@ ORDER_BY = (
 
 def parse(body: bytes | events.Json, *, required: tuple[str, ...] = (TYPE,)) -> Event:
     raw = body if isinstance(body, bytes) else events.encode(body)
-    return Schema(required, ORDER_BY).parse(raw, "request", "unique", 12.5)
+    return Schema(required, ",".join(ORDER_BY)).parse(raw, "request", "unique", 12.5)
 
 
 def refused(body: bytes | events.Json, *, required: tuple[str, ...] = (TYPE,)) -> ConnectorError:
@@ -64,7 +65,7 @@ def test_an_event_keeps_what_came_with_it() -> None:
 
 def test_an_event_from_the_journal_reads_like_a_new_one() -> None:
     raw = events.encode(events.full())
-    assert Event("id", "SIM/Replaced", "lane", "r", "u", 0.0, raw).body == parse(raw).body
+    assert Event("id", "SIM/Replaced", ("lane",), "r", "u", 0.0, raw).body == parse(raw).body
 
 
 def test_personal_fields_stay_out_of_the_repr() -> None:
@@ -333,13 +334,9 @@ def test_different_subscribers_do_not_share_a_lane() -> None:
     assert lane(account=1) != lane(sim={"imsi": "1"})
 
 
-def test_leading_zeros_tell_one_imsi_from_another() -> None:
-    assert lane(sim={"imsi": "00101"}) == "imsi:00101"
-
-
-@pytest.mark.parametrize("variable", [None, "", True, 1.5, [], {}, "9" * 5000, int("9" * 400), "x" * 300, "1\x00"])
-def test_a_value_that_can_name_no_subscriber_is_passed_over(variable: object) -> None:
-    assert lane(variable=variable, sim={"imsi": "00101"}) == "imsi:00101"
+@pytest.mark.parametrize("variable", [None, "", " ", "undefined", [], {}])
+def test_a_value_that_says_nothing_is_passed_over(variable: object) -> None:
+    assert lane(variable=variable, sim={"imsi": "001010000000101"}) == "imsi:001010000000101"
     assert lane(variable=variable) == "event_id:alone"
 
 

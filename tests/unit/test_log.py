@@ -72,8 +72,8 @@ def emitted() -> Iterator[str]:
 
 
 def event(**fields: str) -> Event:
-    given = {"event_id": "id-1", "event_type": "SIM/Updated", "lane": "l", "request_id": "r-1", "unique_id": "u-1"}
-    return Event(**(given | fields), accepted_at=0.0, raw=b"{}")  # type: ignore[arg-type]
+    given = {"event_id": "id-1", "event_type": "SIM/Updated", "request_id": "r-1", "unique_id": "u-1"}
+    return Event(**(given | fields), resources=("l",), accepted_at=0.0, raw=b"{}")  # type: ignore[arg-type]
 
 
 def test_no_action_is_emitted_that_no_reader_of_logs_knows() -> None:

@@ -117,7 +117,7 @@ def test_a_file_that_is_missing_is_a_fault_and_no_stack_trace(tmp_path: Path) ->
 def test_the_example_is_a_mapping_without_fault() -> None:
     examples = Path(__file__).resolve().parents[2] / "examples"
     raw = (examples / "hlr_hss" / "event.json").read_bytes()
-    example = Schema([], []).parse(raw, "trace", "unique", 0.0)
+    example = Schema([]).parse(raw, "trace", "unique", 0.0)
     assert json.loads(mapping.read(str(examples / "forwarder" / "mapping.toml")).body(example)) == {
         "id": "hlr-example-1",
         "type": "SIM/Updated",

@@ -394,7 +394,7 @@ class SqliteStore(Store):
 def _event(row: Sequence[Any]) -> Event:
     seq, event_id, event_type, lane, request_id, unique_id, accepted_at, body, attempt, due = row
     return Event(
-        event_id, event_type, lane, request_id, unique_id, accepted_at, body, seq=seq, attempt=attempt, due=due
+        event_id, event_type, (lane,), request_id, unique_id, accepted_at, body, seq=seq, attempt=attempt, due=due
     )
 
 

@@ -81,11 +81,11 @@ class LanesMachine(RuleBasedStateMachine):
     def accept(self, lane: str, how_many: int) -> None:
         for _ in range(how_many):
             event_id = f"{next(self.numbers)}"
-            event = Event(event_id, "Test/Any", lane, "r", "u", self.clock.now, body(event_id))
+            event = Event(event_id, "Test/Any", (lane,), "r", "u", self.clock.now, body(event_id))
             assert self.loop.run_until_complete(self.journal.append(event))
             self.lines[lane].append(Open(event_id))
             self.lane_of[event_id] = lane
-        event = Event(event_id, "Test/Any", lane, "r", "u", self.clock.now, body(event_id))
+        event = Event(event_id, "Test/Any", (lane,), "r", "u", self.clock.now, body(event_id))
         assert not self.loop.run_until_complete(self.journal.append(event))
 
     def runnable(self) -> dict[str, Open]:

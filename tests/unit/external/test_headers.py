@@ -13,7 +13,7 @@ TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-01")
 
 
 def event(event_id: str = "event-1", request_id: str = "trace-1") -> Event:
-    return Event(event_id, "SIM/Updated", "lane", request_id, "unique-1", 0.0, b"{}")
+    return Event(event_id, "SIM/Updated", ("lane",), request_id, "unique-1", 0.0, b"{}")
 
 
 @pytest.mark.parametrize(
