@@ -16,7 +16,6 @@ from dotenv import dotenv_values
 from connector.errors import StartError
 from connector.events import paths
 from connector.events.resources import Order
-from connector.external import mapping
 
 StatusOutcome = Literal["done", "retry", "dead", "ignored"]
 
@@ -158,10 +157,6 @@ def _statuses(value: str) -> dict[int, StatusOutcome]:
     return outcomes
 
 
-def _mapping_file(value: str) -> mapping.MappingFile | None:
-    return mapping.read(value.strip()) if value.strip() else None
-
-
 FORWARDER = "connector.handlers.forward"
 
 RESERVED_PATHS = ("/health", "/ready", "/openapi.json")
@@ -281,8 +276,8 @@ class Settings:
     forward_types: tuple[str, ...] = _setting(
         "", _words, "Event types that connector.handlers.forward posts, comma-separated. Unset: all."
     )
-    forward_mapping: mapping.MappingFile | None = _setting(  # noqa: RUF009 - this is dataclasses.field
-        "", _mapping_file, "TOML or JSON file that says what it posts. Unset: the event as it came."
+    forward_mapping: str = _setting(
+        "", _text, "TOML or JSON file that says what it posts. Unset: the event as it came."
     )
     log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Least level that is logged.")
     access_log: bool = _setting("false", _switch, "Also log a line for each HTTP request.")

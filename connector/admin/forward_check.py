@@ -10,7 +10,7 @@ import orjson
 from connector.errors import ConnectorError, StartError
 from connector.events.event import Event
 from connector.events.schema import Schema
-from connector.external import headers
+from connector.external import headers, mapping
 from connector.handlers import forward
 from connector.settings import FORWARDER, Settings, environment
 
@@ -33,6 +33,7 @@ def forward_command(variables: dict[str, str] | None, event_file: Path) -> None:
     try:
         settings = Settings.load((environment() if variables is None else variables) | {"HANDLERS": FORWARDER})
         event = _event(event_file, settings)
+        body = forward.body(event, mapping.from_settings(settings))
     except StartError as fault:
         for line in str(fault).splitlines():
             click.echo(line, err=True)
@@ -47,7 +48,7 @@ def forward_command(variables: dict[str, str] | None, event_file: Path) -> None:
     for name, value in headers.of_event(event).items():
         click.echo(f"{name}: {value}")
     click.echo()
-    click.echo(orjson.dumps(orjson.loads(forward.body(event, settings)), option=orjson.OPT_INDENT_2))
+    click.echo(orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2))
 
 
 def _event(file: Path, settings: Settings) -> Event:

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Final
 
+from connector.external import mapping
 from connector.external.breaker import Gate
 from connector.external.client import Answer, Target, TargetState
 from connector.external.failures import (
@@ -61,8 +62,13 @@ def target() -> Target:
 def from_settings(
     settings: Settings, gate: Gate, clock: Callable[[], float], note: Callable[[str], None]
 ) -> Target | None:
-    """The client that the settings describe, None without TARGET_URL; ``note`` is the breaker's. Raises StartError."""
-    return Target(settings, gate=gate, clock=clock, note=note) if settings.target_url else None
+    """The client that the settings describe, None without TARGET_URL; ``note`` is the breaker's.
+
+    Raises StartError where a certificate, a key or the mapping file cannot be read.
+    """
+    if not settings.target_url:
+        return None
+    return Target(settings, gate=gate, clock=clock, note=note, mapping=mapping.from_settings(settings))
 
 
 @asynccontextmanager

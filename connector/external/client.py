@@ -26,6 +26,7 @@ from connector.external.breaker import Breaker, Gate, Permit, Rules
 from connector.external.credentials import Authorization, authorization
 from connector.external.failures import Kind, TargetAway, TargetBusy, TargetRetry, counts, judge
 from connector.external.limits import RateLimit
+from connector.external.mapping import MappingFile
 from connector.settings import Settings, StatusOutcome
 
 MAX_WAIT: Final = 5.0
@@ -78,6 +79,7 @@ class Target:
 
     ``gate``   held while the target is away: the lanes
     ``clock``  seconds, steady
+    ``mapping``  what FORWARD_MAPPING says, for the forwarder
     Raises StartError where a certificate or key cannot be read. To be opened before the first call and closed after
     the last, within the event loop.
     """
@@ -90,8 +92,10 @@ class Target:
         clock: Callable[[], float],
         chance: Callable[[], float] = random.random,
         note: Callable[[str], None] = lambda _: None,
+        mapping: MappingFile | None = None,
     ) -> None:
         self.settings = settings
+        self.mapping = mapping
         self._base = settings.target_url.rstrip("/")
         self._url = URL(settings.target_url)
         self._ssl = _ssl_context(settings)

@@ -22,13 +22,25 @@ from typing import Any, Final
 
 import msgspec
 
+from connector.errors import StartError
 from connector.events import paths
 from connector.events.event import Event
+from connector.settings import Settings
 
 Build = Callable[[Event], Any]
 
 MISSING: Final = msgspec.UNSET
 """What a path that leads to nothing gives."""
+
+
+def from_settings(settings: Settings) -> "MappingFile | None":
+    """The mapping that FORWARD_MAPPING names, None without one. Raises StartError."""
+    if not settings.forward_mapping:
+        return None
+    try:
+        return read(settings.forward_mapping)
+    except ValueError as error:
+        raise StartError(f"FORWARD_MAPPING: {error}") from None
 
 
 class MappingFile:
@@ -81,6 +93,9 @@ def _compile(value: Any, where: str, faults: list[str]) -> Build:
         case {"constant": constant}:
             _refuse_others(value, {"constant"}, where, faults)
             return lambda _: constant
+        case {"path": _}:
+            faults.append(f"{where}: the path has to be a text")
+            return lambda _: None
         case dict():
             return _object(value, where, faults)
         case list():
