@@ -6,8 +6,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from connector import log
+
+# How long an example takes says nothing on a loaded machine.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 Lines = Callable[[], list[dict[str, Any]]]
 Reported = Callable[..., Awaitable[list[dict[str, Any]]]]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 from tests.wire import TOKEN
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMEOUT = 20.0
+TIMEOUT = 30.0
 
 Line = dict[str, Any]
 
@@ -42,7 +42,9 @@ def environment(**overrides: str) -> dict[str, str]:
 
 
 class Server:
-    """A running connector; its log lines are gathered in ``lines``."""
+    """A connector that was started: its log lines are in ``lines``, how many of each action in ``counts``."""
+
+    keeps_lines_of_events = True
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -66,6 +68,11 @@ class Server:
         return server
 
     @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def pid(self) -> int:
         """The process id."""
         return self._process.pid
@@ -81,14 +88,15 @@ class Server:
                 seen += 1
             return seen < len(self.lines)
 
-        await self._until(found, wanted)
+        await self.until(found, wanted)
         return self.lines[seen]
 
     async def reached(self, action: str, count: int) -> None:
         """Return once there are ``count`` lines with this action."""
-        await self._until(lambda: self.counts[action] >= count, f"{count} times {action}")
+        await self.until(lambda: self.counts[action] >= count, f"{count} times {action}")
 
-    async def _until(self, found: Callable[[], bool], wanted: object) -> None:
+    async def until(self, found: Callable[[], bool], wanted: object = "what was waited for") -> None:
+        """Return as soon as ``found()`` holds; asked again with each log line. ``wanted`` names it if it never does."""
         try:
             async with asyncio.timeout(TIMEOUT), self._grown:
                 while not found():
@@ -126,7 +134,8 @@ class Server:
             try:
                 line = json.loads(raw)
                 self.counts[line["action"]] += 1
-                self.lines.append(line)
+                if self.keeps_lines_of_events or not line["action"].startswith("event."):
+                    self.lines.append(line)
             except (ValueError, KeyError):
                 self.noise.append(raw.decode(errors="replace"))
             async with self._grown:

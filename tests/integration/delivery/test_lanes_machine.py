@@ -29,6 +29,7 @@ from connector.journal.sqlite.operator import Answer, Command, Verb
 from connector.outcome import Outcome
 from tests.journal_support.engines import Clock, sqlite_store
 from tests.journal_support.events import body
+from tests.journal_support.faulty_disk import IN_MEMORY
 
 SUBSCRIBERS = ("a", "b", "c")
 STATES = ("done", "ignored", "dead", "waiting", "waiting", "waiting", "held", "held")
@@ -51,7 +52,7 @@ class LanesMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.folder = TemporaryDirectory()
+        self.folder = TemporaryDirectory(dir=IN_MEMORY)
         self.path = Path(self.folder.name) / "journal.db"
         self.clock = Clock()
         self.numbers = count(1)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from connector import DeadLetter, Event, Retry, on
 from connector.outcome import RetryPolicy
 from tests.delivering import Delivery, delivering
+from tests.journal_support.faulty_disk import IN_MEMORY
 
 SLOW = RetryPolicy(base=100.0, longest=600.0, max_attempts=50, max_age=1e9)
 
@@ -198,7 +199,7 @@ def histories(draw: st.DrawFn, *, mixed: bool) -> list[Sent]:
 async def deliver(sent: Sequence[Sent]) -> tuple[list[int], dict[int, tuple[str, str]]]:
     """What was applied in order, and state and reason of each, by place in ``sent``."""
     applied = Applied()
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=IN_MEMORY) as folder:
         async with delivering(Path(folder), applied.handler(), queue_size=4) as delivery:
             for place, event in enumerate(sent):
                 updated, created, happened = event.times
