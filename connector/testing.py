@@ -18,8 +18,9 @@ import orjson
 
 from connector.events.event import Event
 from connector.events.paths import field
+from connector.events.patterns import matches
 from connector.events.schema import Schema
-from connector.handlers import ANY, handler_of
+from connector.handlers import handler_of
 from connector.outcome import Outcome, RetryPolicy, decide, done
 
 _BODY: Final[dict[str, Any]] = {
@@ -97,7 +98,7 @@ async def run(function: Callable[[Event], Any], event: Event, *, policy: RetryPo
     ``@on``, one that does not take this type of event, or one whose ``require=`` the event does not meet.
     """
     handler = handler_of(function)
-    if event.event_type not in handler.types and ANY not in handler.types:
+    if not any(matches(name, event.event_type) for name in handler.types):
         raise ValueError(f"{handler.name} takes {', '.join(handler.types)} and not {event.event_type}")
     missing = [path for path in handler.require if field(path)(event.body) in (None, "")]
     if missing:

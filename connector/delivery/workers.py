@@ -151,7 +151,7 @@ class Workers:
 
     async def _handle(self, worker: "_Worker", event: Event) -> Outcome | None:
         """The outcome of the event's next attempt; None where it is not due yet."""
-        handler = self._handlers.find(event.event_type)
+        handler = next(iter(self._handlers.find(event.event_type)), None)
         if handler is not None and not handler.latest_only and event.due is None:
             return await self._run(worker, event, handler, None)
         applied = None

@@ -11,6 +11,7 @@ from connector.errors import Detail, Invalid, NotJson
 from connector.events.event import Event, EventBody, decode
 from connector.events.identity import identity_of, says_nothing
 from connector.events.paths import descend, field
+from connector.events.patterns import best
 from connector.events.resources import Order
 
 
@@ -25,7 +26,7 @@ class Schema:
     ) -> None:
         """``order_by`` is what ORDER_BY says; the table of event types counts where it is empty.
 
-        ``require`` gives the further fields that events of a type must have; ``*`` stands for all other types.
+        ``require`` gives further fields that events must have, by type or pattern (``events.patterns``).
 
         Raises ValueError where a path is no documented field, or ORDER_BY is not as its grammar says.
         """
@@ -71,7 +72,7 @@ class Schema:
         )
 
     def _missing(self, body: EventBody) -> list[Detail]:
-        more = self._require.get(body.data.event_type, self._require.get("*", []))
+        more = best(self._require, body.data.event_type) or []
         fields = [*self._required, *more]
         return [Detail([*path.split(".")], _REQUIRED) for path, read in fields if read(body) in (None, "")]
 
