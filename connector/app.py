@@ -86,7 +86,9 @@ class Connector:
 
     async def _run(self, _: web.Application) -> AsyncIterator[None]:
         """Target, journal and lanes first, then the workers, then ready; the other way round at the end."""
-        async with external.running(self.target):
+        for warning in self.handlers.warnings:
+            _log.warning(warning, action="handlers.warning")
+        async with external.running(self.target), handlers.running(self.handlers.hooks):
             await self.lanes.start()
             self.workers.start()
             if not self.journal.durable:

@@ -90,6 +90,7 @@ async def serve(settings: Settings) -> int:
             port=port,
             path=settings.event_path,
             journal=settings.journal_url,
+            handlers=connector.handlers.types,
         )
         lost = asyncio.ensure_future(connector.lost())
         await asyncio.wait({stop, lost}, return_when=asyncio.FIRST_COMPLETED)

@@ -7,6 +7,7 @@ other exception means: try again later.
 
 from connector.handlers.choice import Handlers
 from connector.handlers.declare import Handler, Hook, handler_of, on, on_start, on_stop
+from connector.handlers.lifetime import running
 from connector.handlers.loading import load
 
-__all__ = ["Handler", "Handlers", "Hook", "handler_of", "load", "on", "on_start", "on_stop"]
+__all__ = ["Handler", "Handlers", "Hook", "handler_of", "load", "on", "on_start", "on_stop", "running"]

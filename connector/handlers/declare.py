@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeVar, overload
 
 from connector.events.event import Event
 from connector.handlers.places import place_of_function
-from connector.handlers.thread import in_thread
+from connector.handlers.thread import InThread
 
 Function = TypeVar("Function", bound=Callable[[Event], Any])
 Act = Callable[[], Awaitable[Any] | AsyncIterator[Any] | Any]
@@ -51,6 +51,11 @@ class Handler:
     max_attempts: int | None = None
     place: str = ""
     named: bool = False
+
+    @property
+    def thread(self) -> InThread | None:
+        """The calls in threads of a plain function; None for a coroutine function."""
+        return self.call if isinstance(self.call, InThread) else None
 
     @property
     def writes(self) -> str | None:
@@ -103,7 +108,7 @@ def on(
             raise TypeError(f"@on stands twice before {function.__qualname__}: name all its event types in one")
         handler = Handler(
             name=f"{function.__module__}.{function.__qualname__}" if name is None else name,
-            call=function if inspect.iscoroutinefunction(function) else in_thread(function),
+            call=function if inspect.iscoroutinefunction(function) else InThread(function),
             function=function,
             types=types,
             require=_paths("require", require),
