@@ -19,7 +19,8 @@ Reported = Callable[..., Awaitable[list[dict[str, Any]]]]
 
 
 @pytest.fixture(autouse=True)
-def _no_line_is_left_to_the_next_test() -> Iterator[None]:
+def _lines_of_each_test_by_itself(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(log, "flood", log.Flood())
     yield
     log.writer.flush()
 

@@ -13,20 +13,11 @@ from connector.delivery.waiting import Answers
 from connector.errors import Unavailable
 from connector.events.event import Event
 from connector.events.snapshot import Snapshot, after, is_older, snapshot_of
+from connector.facts import facts
 from connector.handlers import Handler, Handlers
 from connector.journal import Journal
 from connector.journal.lanes import Lanes
 from connector.outcome import Outcome, Postponed, RetryPolicy, decide, done
-
-_LINES: Final = {
-    "done": ("event.processed", "info", "Event processed"),
-    "ignored": ("event.ignored", "info", "Event ignored"),
-    "superseded": ("event.superseded", "info", "Event superseded"),
-    "waiting": ("event.retrying", "warning", "Event will be tried again"),
-    "dead": ("event.dead", "error", "Event is dead"),
-    "held": ("event.dead", "error", "Event is dead and holds its subscriber's events"),
-}
-
 
 YIELD_AFTER: Final = 8
 """Events that a worker handles before it lets the event loop turn, where nothing else makes it."""
@@ -143,7 +134,7 @@ class Workers:
                 continue
             if self._answers is not None:
                 outcome = self._answers.ended(event, outcome)
-            self._say(event, outcome)
+            facts.outcome(event, outcome.state, outcome.reason, event.attempt, outcome.ms, outcome.due)
             self._journal.settle(event, outcome)
             handled += 1
             if handled % YIELD_AFTER == 0:
@@ -196,7 +187,20 @@ class Workers:
             worker.cut_off = 0
             if worker.task.cancelling() and not self._stopping:  # type: ignore[union-attr]
                 await worker.go_on()
-        ms = round((time.monotonic() - started) * 1000)
+        seconds = time.monotonic() - started
+        outcome = self._decide(event, handler, fault, note, round(seconds * 1000), applied)
+        facts.attempt(event, handler.name, outcome.state, seconds)
+        return outcome
+
+    def _decide(
+        self,
+        event: Event,
+        handler: Handler,
+        fault: BaseException | None,
+        note: object,
+        ms: int,
+        applied: Snapshot | None,
+    ) -> Outcome:
         if fault is None:
             return done(note, ms, handler.name, applied)
         now = self._clock()
@@ -224,16 +228,6 @@ class Workers:
                             "handler.stuck", "Handler goes on although it was cut off", worker.event, "error"
                         )
                     worker.cut_off_again_at(now + CUT_OFF_AGAIN)
-
-    def _say(self, event: Event, outcome: Outcome) -> None:
-        action, level, message = _LINES[outcome.state]
-        if outcome.state == "done":
-            log.event_line(action, outcome.reason or message, event)
-            return
-        more = {"reason": outcome.reason, "attempt": event.attempt, "ms": outcome.ms}
-        if outcome.due is not None:
-            more["due"] = outcome.due
-        log.event_line(action, message, event, level, more)
 
 
 class _Worker:

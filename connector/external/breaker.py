@@ -24,9 +24,9 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from connector import log
 from connector.external.failures import TargetAway, TargetBusy
 from connector.external.limits import ConcurrencyLimit
+from connector.facts import facts
 
 HOLD: Final = "target"
 """The reason under which the gate is held."""
@@ -48,8 +48,6 @@ class Timer(Protocol):
 
 
 Later = Callable[[float, Callable[[], None]], Timer]
-
-_log = log.get_logger()
 
 
 class Gate(Protocol):
@@ -191,19 +189,13 @@ class Breaker:
         self._note(reason)
         before.turn_all_away()
         self._timer = self._later(wait, self._half_open)
-        _log.warning(
-            f"The target seems to be away; delivery waits {wait:.1f} s",
-            action="breaker.opened",
-            reason=reason,
-            wait=round(wait, 3),
-            openings=self._openings,
-        )
+        facts.breaker("open", reason, {"wait": round(wait, 3), "openings": self._openings})
 
     def _half_open(self) -> None:
         self.state, self._good_probes = "half_open", 0
         self._limit.limit = 1
         self._gate.release(HOLD)
-        _log.info("Trying the target again", action="breaker.half_open", reason=self.reason)
+        facts.breaker("half_open", self.reason, {})
 
     def _close(self) -> None:
         self.state, self.reason = "closed", ""
@@ -213,9 +205,4 @@ class Breaker:
         self._limit.limit = min(2, self._concurrency)
         if self._limit.limit == self._concurrency:
             self._openings = 0
-        _log.info(
-            "The target is back; delivery goes on",
-            action="breaker.closed",
-            reason=f"{PROBES} probes went well",
-            concurrency=self._limit.limit,
-        )
+        facts.breaker("closed", f"{PROBES} probes went well", {"concurrency": self._limit.limit})

@@ -15,6 +15,7 @@ themselves to what arrives while the disk syncs.
 
 import asyncio
 import contextlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from connector import log
 from connector.errors import NoRoom, Stopping, Unavailable
 from connector.events.event import Event
 from connector.events.snapshot import Snapshot
+from connector.facts import facts
 from connector.journal import Journal, Listener, Page
 from connector.journal.sqlite.operator import Answer, Change, Command
 from connector.outcome import Outcome
@@ -286,8 +288,10 @@ class GroupCommitJournal(Journal):
         calls, self._calls = self._calls, []
         batch = Batch([event for event, _ in appends], settles, calls=[function for function, _ in calls])
         self._under_way = len(appends)
+        started = time.monotonic()
         try:
             await self._in_thread(self._store.commit, batch)
+            facts.committed(sum(batch.stored), time.monotonic() - started)
             self._tell(batch, appends, calls)
         except StoreError as error:
             self._settles = settles + self._settles

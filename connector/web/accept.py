@@ -9,11 +9,11 @@ from collections.abc import Callable
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from connector import log
 from connector.delivery.waiting import Answers
 from connector.errors import ConnectorError, Stopping
 from connector.events.event import Event
 from connector.events.schema import Schema
+from connector.facts import facts
 from connector.journal import Journal
 from connector.web.accepted import accepted
 from connector.web.outcomes import refusal
@@ -69,9 +69,9 @@ class Accept:
         if self._answers is not None:
             await self._keep_and_wait(event, self._answers)
         elif await self._journal.append(event):
-            log.event_line("event.accepted", "Event accepted", event)
+            facts.accepted(event)
         else:
-            _log_duplicate(event)
+            facts.duplicate(event)
         return accepted(request)
 
     async def _keep_and_wait(self, event: Event, answers: Answers) -> None:
@@ -87,10 +87,10 @@ class Accept:
                 answers.withdraw(event.event_id)
             raise
         if new:
-            log.event_line("event.accepted", "Event accepted", event)
+            facts.accepted(event)
             future = answers.expect(event.event_id)  # an earlier series, joined above, may have ended meanwhile
         else:
-            _log_duplicate(event)
+            facts.duplicate(event)
             if not (joined or future.done() or answers.is_ending(event.event_id)):
                 answers.withdraw(event.event_id)
                 return
@@ -130,7 +130,3 @@ class Accept:
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The body is over {self._max_body} bytes")
-
-
-def _log_duplicate(event: Event) -> None:
-    log.event_line("event.duplicate", "Event is known already and is not processed again", event)

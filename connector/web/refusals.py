@@ -9,6 +9,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from connector import log
 from connector.errors import ConnectorError
+from connector.facts import Refusal, facts
 from connector.web.responses import BadRequest, InternalError, NotFound, answer_to, error_response
 from connector.web.trace import TRACE
 
@@ -65,15 +66,18 @@ def refuse_no_request(request: web.BaseRequest, status: int, error: BaseExceptio
 
 def _say(request: web.BaseRequest, error: ConnectorError, action: str, **more: Any) -> None:
     answer = answer_to(error)
-    _logger.warning(
-        f"{request.method} refused: {answer.status} {error.error}",
-        action=action,
-        **more,
-        status=answer.status,
-        type=answer.type,
-        reason=error.error,
-        details=[f"{'.'.join(map(str, each.loc))}: {each.msg}" for each in error.details],
-        remote=request.remote,
+    facts.refused(
+        Refusal(
+            type(error).__name__,
+            action,
+            request.method,
+            answer.status,
+            answer.type,
+            error.error,
+            [f"{'.'.join(map(str, each.loc))}: {each.msg}" for each in error.details],
+            request.remote,
+            more,
+        )
     )
 
 
