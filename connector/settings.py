@@ -201,7 +201,9 @@ class Settings:
         "", _words, "Modules with your handlers, comma-separated import paths. Unset: every event is logged."
     )
     handler_timeout: float = _setting("60s", _seconds(0.01), "When an attempt to handle an event is cut off.")
-    max_attempts: int = _setting("50", _whole(1, 1_000_000), "Attempts until an event is dead, the first included.")
+    max_attempts: int = _setting(
+        "0", _whole(0, 1_000_000), "Attempts until an event is dead, the first included; 0: as many as fit in MAX_AGE."
+    )
     max_age: float = _setting("7d", _seconds(0), "Age at which an event that still fails is dead.")
     retry_base: float = _setting("1s", _seconds(0.001), "Wait after the first failed attempt; it doubles each time.")
     retry_max: float = _setting("10m", _seconds(0.001), "Longest wait between two attempts.")

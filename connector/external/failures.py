@@ -65,7 +65,9 @@ class TargetFailed(Exception):
 
 
 class TargetRetry(TargetFailed, Retry):
-    """The event is to be tried again, after ``after`` seconds if the target said so."""
+    """The event is to be tried again, after ``after`` seconds if the target said so, and never before the backoff."""
+
+    may_be_sooner = False
 
     def __init__(self, reason: str, kind: Kind, status: int | None = None, *, after: float | None = None) -> None:
         Retry.__init__(self, reason, after=after)

@@ -62,7 +62,7 @@ async def test_event_is_dead_when_it_is_too_old_at_its_next_failure(tmp_path: Pa
         assert "at an age of" in delivery.find()[0].reason
 
 
-@pytest.mark.parametrize(("asked", "wait"), [(-5.0, 0.0), (30.0, 30.0), (1e9, 600.0), (float("inf"), 600.0)])
+@pytest.mark.parametrize(("asked", "wait"), [(0.0, 1.0), (30.0, 30.0), (1e9, 600.0), (float("inf"), 600.0)])
 async def test_wait_that_a_handler_asks_for_is_kept_within_bounds(tmp_path: Path, asked: float, wait: float) -> None:
     @on("SIM/Updated")
     async def later(event: Event) -> None:
@@ -72,9 +72,6 @@ async def test_wait_that_a_handler_asks_for_is_kept_within_bounds(tmp_path: Path
 
     async with delivering(tmp_path, later, policy=SLOW) as delivery:
         await delivery.accept("one")
-        if wait == 0:
-            await delivery.until(lambda: delivery.workers.running == 1 and delivery.find()[0].attempts == 1)
-            return
         await delivery.become(one="waiting")
         assert delivery.find()[0].due == delivery.clock.now + wait
 
@@ -98,7 +95,7 @@ async def test_event_that_no_handler_takes_ends_as_ignored_with_its_type(tmp_pat
         (KeyError("imsi"), "waiting", "KeyError: 'imsi'"),
         (SystemExit(1), "waiting", "SystemExit: 1"),
         (asyncio.CancelledError(), "waiting", "CancelledError"),
-        (ExceptionGroup("both", [OSError()]), "waiting", "ExceptionGroup: both (1 sub-exception)"),
+        (ExceptionGroup("both", [OSError(), KeyError()]), "waiting", "ExceptionGroup: both (2 sub-exceptions)"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
