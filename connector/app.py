@@ -48,7 +48,9 @@ class Connector:
             self.handlers.latest if self.handlers.any_latest else None,
             self.answers.kept if self.answers else None,
         )
-        self.target = external.from_settings(settings, self.lanes, clock, self.journal.note_target)
+        self.targets = external.Targets(
+            settings, clock, hold=self.lanes.hold, release=self.lanes.release, note=self.journal.note_target
+        )
         self.workers = Workers(
             self.lanes,
             self.journal,
@@ -67,7 +69,7 @@ class Connector:
             body_timeout=settings.body_timeout,
             clock=clock,
             answers=self.answers,
-            away=self.target.away if self.target else lambda: None,
+            away=self.targets.held,
         )
         self.health = Health()
         auth = BearerAuth(settings.api_token)
@@ -88,7 +90,7 @@ class Connector:
         """Target, journal and lanes first, then the workers, then ready; the other way round at the end."""
         for warning in self.handlers.warnings:
             _log.warning(warning, action="handlers.warning")
-        async with external.running(self.target), handlers.running(self.handlers.hooks):
+        async with external.running(self.targets), handlers.running(self.handlers.hooks):
             await self.lanes.start()
             self.workers.start()
             if not self.journal.durable:

@@ -72,8 +72,14 @@ class Listener:
     def committed(self, events: int, seconds: float) -> None:
         """A transaction of the journal with so many new events was synced; it took ``seconds``."""
 
+    def called(self, event: Traced | None, message: str, seconds: float, more: dict[str, Any]) -> None:
+        """An external system was called, and answered or did not; it took ``seconds``.
+
+        ``event`` is what the call was for, where that is known. ``more``: target, method, host, path, status.
+        """
+
     def breaker(self, state: str, reason: str, more: Mapping[str, Any]) -> None:
-        """The circuit breaker is ``open``, ``half_open`` or ``closed`` now. ``more``: fields that say for how long."""
+        """A circuit breaker is ``open``, ``half_open`` or ``closed`` now. ``more``: of which target, for how long."""
 
     def operated(self, verb: str, changed: int, more: Mapping[str, Any]) -> None:
         """An operator's command, such as ``replay``, was carried out; ``more``: on what, by whom."""
@@ -124,6 +130,13 @@ class LogLines(Listener):
             more["due"] = due
         log.event_line(action, message, event, level, more)
 
+    def called(self, event: Traced | None, message: str, seconds: float, more: dict[str, Any]) -> None:
+        more = {**more, "ms": round(seconds * 1000)}
+        if event is None:
+            _log.info(message, action="target.called", **more)
+        else:
+            log.event_line("target.called", message, event, more=more)
+
     def breaker(self, state: str, reason: str, more: Mapping[str, Any]) -> None:
         action, level, message = _BREAKER[state]
         _log.log(level, message, action=action, reason=reason, **more)
@@ -141,9 +154,9 @@ _OUTCOMES: Final = {
 }
 
 _BREAKER: Final = {
-    "open": ("breaker.opened", logging.WARNING, "The target seems to be unavailable; delivery waits"),
+    "open": ("breaker.opened", logging.WARNING, "The target seems to be unavailable; calls to it wait"),
     "half_open": ("breaker.half_open", logging.INFO, "Trying the target again"),
-    "closed": ("breaker.closed", logging.INFO, "The target is available again; delivery goes on"),
+    "closed": ("breaker.closed", logging.INFO, "The target is available again; calls to it go on"),
 }
 
 

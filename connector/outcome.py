@@ -92,7 +92,12 @@ class Ignored(Exception):  # it ends the event well
 
 
 class Postponed(Exception):
-    """Raised where the external system is known to be away: the event goes back, and no attempt is spent."""
+    """Raised where an external system cannot be called now: the event is given back, and no attempt is spent.
+
+    ``waits_for``  the name of that system; the event is run again once it is released
+    """
+
+    waits_for: str | None = None
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):

@@ -136,9 +136,28 @@ def _http_url(value: str) -> str:
         whole = False
     if not whole or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("a URL such as https://hlr.example:8443/api is expected")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("a URL without user, password, query and fragment is expected (for a user: TARGET_AUTH)")
+    if parts.username is not None or parts.fragment:
+        raise ValueError("a URL without user, password and fragment is expected (for a user: TARGET_AUTH)")
+    host = (parts.hostname or "").rstrip(".")
+    if ":" not in host and not re.fullmatch(r"(?=.{1,253}\Z)(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*", host):
+        raise ValueError("its host name cannot be one: parts of 1 to 63 letters, digits and hyphens are expected")
     return url
+
+
+def _target_names(value: str) -> tuple[str, ...]:
+    names = tuple(word.lower() for word in _words(value))
+    for name in names:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name) or name == "target":
+            raise ValueError("names such as hlr,crm are expected: letters, digits and _")
+    if len(set(names)) < len(names):
+        raise ValueError("a name stands there twice")
+    return names
+
+
+def _header_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]+", value.strip()):
+        raise ValueError("the name of a header such as X-Api-Key is expected")
+    return value.strip()
 
 
 def _secret(value: str) -> str:
@@ -234,16 +253,26 @@ class Settings:
     )
     drain_timeout: float = _setting("25s", _seconds(0), "How long a stop waits for events that are being handled.")
     target_url: str = _setting(
-        "", _http_url, "Base URL of the external system, with a path or without. Unset: there is none."
+        "",
+        _http_url,
+        "Base URL of the external system, with a path and a query or without. Unset: there is none.",
+        secret=True,
+    )
+    targets: tuple[str, ...] = _setting(
+        "",
+        _target_names,
+        "Names of several external systems, such as hlr,crm. Each has all of TARGET_* and BREAKER_* under its own "
+        "name: HLR_URL, HLR_AUTH, HLR_BREAKER_FAILURES, ... (BREAKER_* alone is the default of all).",
     )
     target_auth: str = _setting(
         "none",
-        _choice("none", "basic", "bearer", "oauth2"),
-        "How to log in at the target: none, basic, bearer, oauth2.",
+        _choice("none", "basic", "bearer", "key", "oauth2"),
+        "How to log in at the target: none, basic, bearer, key, oauth2.",
     )
     target_user: str = _setting("", _text, "User for TARGET_AUTH=basic.")
     target_password: str = _setting("", _secret, "Password for TARGET_AUTH=basic.", secret=True)
-    target_token: str = _setting("", _secret, "Token for TARGET_AUTH=bearer.", secret=True)
+    target_token: str = _setting("", _secret, "Token for TARGET_AUTH=bearer, key for TARGET_AUTH=key.", secret=True)
+    target_key_header: str = _setting("X-Api-Key", _header_name, "Header for TARGET_AUTH=key.")
     target_token_url: str = _setting("", _http_url, "Token server for TARGET_AUTH=oauth2.")
     target_client_id: str = _setting("", _text, "Client id for TARGET_AUTH=oauth2.")
     target_client_secret: str = _setting("", _secret, "Client secret for TARGET_AUTH=oauth2.", secret=True)
@@ -251,6 +280,13 @@ class Settings:
         "", _secret, "Refresh token for TARGET_AUTH=oauth2. Unset: client credentials are used.", secret=True
     )
     target_scope: str = _setting("", _text, "Scope to ask for with TARGET_AUTH=oauth2, words separated by spaces.")
+    target_audience: str = _setting("", _text, "Audience to ask for with TARGET_AUTH=oauth2.")
+    target_resource: str = _setting("", _text, "Resource to ask for with TARGET_AUTH=oauth2 (RFC 8707).")
+    target_client_auth: str = _setting(
+        "basic",
+        _choice("basic", "body"),
+        "Where client id and secret stand in a request for a token: HTTP Basic, or the body.",
+    )
     target_timeout: float = _setting(
         "20s", _seconds(0.01), "How long a call may take in all; less than HANDLER_TIMEOUT."
     )
@@ -265,14 +301,16 @@ class Settings:
         "", _statuses, "What a status means where it is not the usual: 404=done,409=retry (done, retry, dead, ignored)."
     )
     breaker_failures: int = _setting(
-        "10", _whole(0, 1_000_000), "Failures in a row after which the target counts as away; 0: off."
+        "10",
+        _whole(0, 1_000_000),
+        "Subscribers whose calls fail, one after the other, until calls are held; 0: off.",
     )
     breaker_share: float = _setting(
         "50", _number(0, 100), "Percentage of failures among the last BREAKER_CALLS with the same effect; 0: off."
     )
     breaker_calls: int = _setting("50", _whole(1, 100_000), "How many calls BREAKER_SHARE looks at.")
     breaker_cool_down: float = _setting(
-        "1s", _seconds(0.001), "Wait until an absent target is tried; it doubles while the target stays away."
+        "1s", _seconds(0.001), "Wait until a target that is held is tried; it doubles while it stays unavailable."
     )
     breaker_cool_down_max: float = _setting("10s", _seconds(0.001), "Longest wait until it is tried again.")
     forward_types: tuple[str, ...] = _setting(
@@ -283,6 +321,8 @@ class Settings:
     )
     log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Least level that is logged.")
     access_log: bool = _setting("false", _switch, "Also log a line for each HTTP request.")
+    log_calls: bool = _setting("true", _switch, "Log a line for each call to the external system.")
+    named_targets: Mapping[str, "Settings"] = field(default_factory=dict)
 
     @property
     def journal_path(self) -> Path | None:
@@ -290,34 +330,81 @@ class Settings:
         kind, _, path = self.journal_url.partition(":///")
         return Path(path) if kind == "sqlite" else None
 
+    @property
+    def of_targets(self) -> Mapping[str, "Settings"]:
+        """The settings as each external system sees them: its own under the names TARGET_* and BREAKER_*."""
+        return ({"target": self} if self.target_url else {}) | dict(self.named_targets)
+
     @classmethod
     def load(cls, environment: Mapping[str, str]) -> "Settings":
         """The settings in ``environment``. Raises StartError with every fault, one a line; never shows a value."""
-        values: dict[str, Any] = {}
         faults: list[str] = []
-        for each in fields(cls):
-            name = each.name.upper()
-            text = environment.get(name, "")
-            if not text.strip():
-                continue
-            try:
-                values[each.name] = each.metadata["parse"](text)
-            except ValueError as fault:
-                faults.append(f"{name}: {fault}")
-        wrong = {fault.partition(":")[0] for fault in faults}
+        values = _parse(environment, faults)
+        for name in values.get("targets", ()):
+            values.setdefault("named_targets", {})[name] = _of_target(name, environment, values, faults)
         settings = cls(**values)
-        for names, text in _contradictions(settings):
-            if wrong.isdisjoint(names):
-                faults.append(f"{', '.join(names)}: {text}")
+        _add_contradictions(settings, faults)
         if faults:
             raise StartError("\n".join(faults))
         return settings
 
 
+def _parse(environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for each in _declared():
+        name = each.name.upper()
+        text = environment.get(name, "")
+        if not text.strip():
+            continue
+        try:
+            values[each.name] = each.metadata["parse"](text)
+        except ValueError as fault:
+            faults.append(f"{name}: {fault}")
+    return values
+
+
+def _declared() -> list[Any]:
+    return [each for each in fields(Settings) if each.metadata]
+
+
+def _add_contradictions(settings: Settings, faults: list[str]) -> None:
+    wrong = {fault.partition(":")[0] for fault in faults}
+    for names, text in _contradictions(settings):
+        if wrong.isdisjoint(names):
+            faults.append(f"{', '.join(names)}: {text}")
+
+
+def target_settings(name: str) -> dict[str, str]:
+    """The settings of a target from TARGETS: their names in the environment, and the names of which they are."""
+    prefix = f"{name.upper()}_"
+    own = {each.name.upper() for each in _declared()}
+    return {
+        prefix + each.removeprefix("TARGET_"): each for each in sorted(own) if each.startswith(("TARGET_", "BREAKER_"))
+    }
+
+
+def _of_target(name: str, environment: Mapping[str, str], values: Mapping[str, Any], faults: list[str]) -> Settings:
+    names = target_settings(name)
+    if taken := sorted(names.keys() & {each.name.upper() for each in _declared()}):
+        faults.append(f"TARGETS: {name} cannot be a name here: {taken[0]} is another setting")
+        return Settings()
+    mine: list[str] = []
+    own = _parse({plain: environment[each] for each, plain in names.items() if each in environment}, mine)
+    rest = {each: value for each, value in values.items() if not each.startswith(("target", "named"))}
+    settings = Settings(**(rest | own))
+    if not settings.target_url and not any(fault.startswith("TARGET_URL:") for fault in mine):
+        mine.append(f"TARGET_URL: TARGETS names {name}, so it is needed")
+    _add_contradictions(settings, mine)
+    as_set = {plain: each for each, plain in names.items()}
+    pattern = re.compile(r"\b(" + "|".join(sorted(as_set, key=len, reverse=True)) + r")\b")
+    faults.extend(pattern.sub(lambda found: as_set[found[1]], fault) for fault in mine)
+    return settings
+
+
 def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """What is wrong with settings that are right each by itself: their names, the one to change first, and why."""
     if not settings.target_url:
-        if FORWARDER in settings.handlers:
+        if FORWARDER in settings.handlers and not settings.targets:
             yield ("TARGET_URL", "HANDLERS"), f"{FORWARDER} needs a TARGET_URL to post to"
         return
     yield from _credentials(settings)
@@ -332,6 +419,7 @@ def _credentials(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         "none": (),
         "basic": ("target_user",),
         "bearer": ("target_token",),
+        "key": ("target_token",),
         "oauth2": ("target_token_url", "target_client_id"),
     }[settings.target_auth]
     for name in needed:
@@ -359,5 +447,5 @@ def describe() -> list[tuple[str, str, str]]:
     """Every setting as (name, default as it would stand in ``.env``, meaning), in the order of declaration."""
     return [
         (each.name.upper(), cast("str", each.metadata["default"]), cast("str", each.metadata["meaning"]))
-        for each in fields(Settings)
+        for each in _declared()
     ]

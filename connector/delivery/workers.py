@@ -13,6 +13,7 @@ from connector.delivery.waiting import Answers
 from connector.errors import Unavailable
 from connector.events.event import Event
 from connector.events.snapshot import Snapshot, after, is_older, snapshot_of
+from connector.external import attempting
 from connector.facts import facts
 from connector.handlers import Handler, Handlers
 from connector.journal import Journal
@@ -168,7 +169,8 @@ class Workers:
         timeout = handler.timeout or self._timeout
         worker.event, worker.deadline = event, started + timeout
         try:
-            note = await handler.call(event)
+            with attempting(event):
+                note = await handler.call(event)
         except Postponed:
             raise
         except asyncio.CancelledError as raised:

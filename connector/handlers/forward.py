@@ -18,8 +18,8 @@ async def forward(event: Event) -> str:
     client = target()
     if not chosen(event, client.settings):
         raise Ignored(f"FORWARD_TYPES leaves {event.event_type} out")
-    answer = await client.post(data=body(event, client.mapping), event=event)
-    return f"Forwarded {event.event_type}: the target answered {answer.status}"
+    response = await client.post(data=body(event, client.mapping), event=event)
+    return f"Forwarded {event.event_type}: the target answered {response.status}"
 
 
 def chosen(event: Event, settings: Settings) -> bool:

@@ -28,7 +28,7 @@ class Accept:
     ``body_timeout``  seconds for the body to arrive
     ``clock``         seconds since the epoch
     ``answers``       with RESPONSE=outcome, who waits for an outcome
-    ``away``          why the external system cannot be reached now, if that is known
+    ``away``          why calls for events of this type are held now, None where they are not
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Accept:
         body_timeout: float,
         clock: Callable[[], float],
         answers: Answers | None = None,
-        away: Callable[[], str | None] = lambda: None,
+        away: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._schema = schema
         self._journal = journal
@@ -76,7 +76,7 @@ class Accept:
 
     async def _keep_and_wait(self, event: Event, answers: Answers) -> None:
         """Raises the ConnectorError that the outcome stands for."""
-        if away := self._away():
+        if away := self._away(event.event_type):
             raise TargetDown(away)
         joined = answers.is_expected(event.event_id)
         future = answers.expect(event.event_id)

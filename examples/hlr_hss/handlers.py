@@ -36,4 +36,4 @@ async def provision(event: Event, subscriber: dict[str, Any], step: str = "") ->
     said = answer.json()
     if not isinstance(said, dict) or said.get("result") is not True:
         error = said.get("error") if isinstance(said, dict) else None
-        raise TargetRetry(f"the HLR/HSS refused: {str(error)[:200]}", Kind.FAILED, answer.status)
+        raise TargetRetry(f"the HLR/HSS refused: {str(error)[:200]}", Kind.FAILED, answer)

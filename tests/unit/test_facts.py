@@ -20,6 +20,7 @@ SAID: dict[str, tuple[Any, ...]] = {
     "attempt": (event(), "handler", "done", 0.1),
     "outcome": (event(), "dead", "why", 3, 10, None),
     "committed": (7, 0.001),
+    "called": (event(), "POST /: 200", 0.1, {"target": "target", "status": 200}),
     "breaker": ("open", "why", {"wait": 1}),
     "operated": ("replay", 2, {"by": "somebody"}),
 }
