@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from connector import external, handlers, log
 from connector.delivery.waiting import Answers
@@ -21,12 +21,9 @@ from connector.journal.sqlite.store import SqliteStore
 from connector.outcome import RetryPolicy
 from connector.settings import Settings
 from connector.web.accept import Accept
-from connector.web.bearer import BearerAuth
+from connector.web.application import application
+from connector.web.bodies import Bodies
 from connector.web.health import Health
-from connector.web.openapi import OpenApiPage
-from connector.web.refusals import refusals
-from connector.web.routes import Page, add_routes
-from connector.web.trace import trace
 
 _log = log.get_logger()
 
@@ -65,25 +62,14 @@ class Connector:
         self.accept = Accept(
             Schema(settings.required_fields, settings.order_by, self.handlers.require),
             self.journal,
-            max_body=settings.max_body_bytes,
-            body_timeout=settings.body_timeout,
+            Bodies(settings.max_body_bytes, settings.body_timeout, settings.bodies_bytes),
             clock=clock,
             answers=self.answers,
             away=self.targets.held,
         )
         self.health = Health()
-        auth = BearerAuth(settings.api_token)
-        self.app = web.Application(client_max_size=settings.max_body_bytes)
-        add_routes(
-            self.app,
-            {
-                settings.event_path: Page({hdrs.METH_POST: self.accept.handle}, auth.check),
-                "/health": Page({hdrs.METH_GET: self.health.health}),
-                "/ready": Page({hdrs.METH_GET: self.health.ready}),
-                "/openapi.json": Page({hdrs.METH_GET: OpenApiPage(settings.event_path).get}),
-            },
-            [trace, refusals(settings.event_path)],
-        )
+        self.leaving = False
+        self.app = application(settings, self.accept, self.health)
         self.app.cleanup_ctx.append(self._run)
 
     async def _run(self, _: web.Application) -> AsyncIterator[None]:
@@ -98,7 +84,7 @@ class Connector:
                     "Accepted events are kept in memory only: nothing survives a stop",
                     action="journal.not_durable",
                 )
-            self.health.watch(lambda: "Shutting down" if self.accept.stopping else self.journal.fault)
+            self.health.watch(lambda: "Shutting down" if self.leaving else self.journal.fault)
             yield
             await self.drain()
             await self.lanes.stop()
@@ -120,8 +106,15 @@ class Connector:
         _log.error(f"The {task.get_name()} has failed", action="server.fault", exc_info=fault)
         return f"the {task.get_name()} has failed: {type(fault).__name__}"
 
+    def leave(self) -> None:
+        """Not ready from now on. Events are accepted until ``stop_accepting``, where they outlive the stop."""
+        self.leaving = True
+        if not self.journal.durable:
+            self.accept.stop()
+
     def stop_accepting(self) -> None:
         """Not ready, and 503 to events, from now on."""
+        self.leaving = True
         self.accept.stop()
 
     async def drain(self) -> None:

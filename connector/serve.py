@@ -10,13 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from aiohttp import web
-
 from connector import log
 from connector.app import Connector
 from connector.errors import StartError
 from connector.settings import Settings, environment
-from connector.web.server import http_runner
+from connector.web.server import HttpServer
 
 EXIT_START: Final = 2
 """Exit code when the program could not start: a setting, a handler, the port, the journal."""
@@ -68,21 +66,13 @@ async def serve(settings: Settings) -> int:
     """Start, announce, wait for SIGTERM or SIGINT, stop in order; the exit code. Raises StartError."""
     loop = asyncio.get_running_loop()
     connector = Connector(settings)
-    runner = http_runner(connector.app, access_log=settings.access_log)
+    server = HttpServer(connector.app, settings)
     stop = _stop_signal(loop)
     try:
-        await runner.setup()
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
-        try:
-            await site.start()
-        except OSError as fault:
-            raise StartError(
-                f"HOST, PORT: cannot listen on {settings.host}:{settings.port}: {fault.strerror}"
-            ) from None
+        port = await server.start()
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 20)
-        port = runner.addresses[0][1]
         _log.info(
             f"Listening on {settings.host}:{port}",
             action="server.started",
@@ -95,13 +85,17 @@ async def serve(settings: Settings) -> int:
         lost = asyncio.ensure_future(connector.lost())
         await asyncio.wait({stop, lost}, return_when=asyncio.FIRST_COMPLETED)
         reason = stop.result() if stop.done() else lost.result()
-        lost.cancel()
         _log.info(f"Stopping: {reason}", action="server.draining", reason=reason)
+        connector.leave()
+        server.leave()
+        if settings.drain_delay:
+            await asyncio.wait({lost}, timeout=settings.drain_delay)
+        lost.cancel()
         connector.stop_accepting()
-        await site.stop()
+        server.close()
         await connector.drain()
     finally:
-        await runner.cleanup()
+        await server.stop()
         log.flood.sum_up()
     _log.info("Stopped", action="server.stopped")
     code = 0 if stop.done() else EXIT_LOST

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ from connector.events import paths
 from connector.events.resources import Order
 
 StatusOutcome = Literal["done", "retry", "dead", "ignored"]
+
+Network = IPv4Network | IPv6Network
 
 _SIZE = re.compile(r"(\d+)\s*([kmg]i?b?)?", re.IGNORECASE)
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
@@ -86,7 +89,7 @@ def _path(value: str) -> str:
     path = value.strip()
     if not re.fullmatch(r"/|(/(?!\.{1,2}(/|$))[\w\-.~]+)+/?", path, re.ASCII):
         raise ValueError("a path such as /process-event or / is expected")
-    if path in RESERVED_PATHS:
+    if path.rstrip("/") in RESERVED_PATHS:
         raise ValueError(f"{path} is one of the connector's own paths: {', '.join(RESERVED_PATHS)}")
     return path
 
@@ -113,6 +116,13 @@ def _journal_url(value: str) -> str:
     if url != "memory://" and not re.fullmatch(r"sqlite:///.+", url):
         raise ValueError("sqlite:///data/journal.db (relative), sqlite:////var/lib/journal.db or memory:// is expected")
     return url
+
+
+def _networks(value: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(word, strict=False) for word in _words(value))
+    except ValueError:
+        raise ValueError("addresses or networks such as 10.0.0.7, 10.0.0.0/8 or fd00::/8 are expected") from None
 
 
 def _number(lowest: float, highest: float) -> Callable[[str], float]:
@@ -216,6 +226,25 @@ class Settings:
     )
     max_body_bytes: int = _setting("2MiB", _size(1024), "Largest body, after inflating (413 above it).")
     body_timeout: float = _setting("30s", _seconds(0.01), "How long a body may take to arrive (408 after it).")
+    bodies_bytes: int = _setting(
+        "64MiB", _size(1024), "Bytes of bodies under way at the same time; who comes later waits, then gets 429."
+    )
+    max_connections: int = _setting(
+        "2000", _whole(1, 60_000), "Connections at the same time; fewer where the limit of descriptors is lower."
+    )
+    max_connections_per_address: int = _setting(
+        "500",
+        _whole(1, 60_000),
+        "Connections of one address over which no good token came; at most half of MAX_CONNECTIONS.",
+    )
+    keepalive_timeout: float = _setting(
+        "75s", _seconds(1), "How long an idle connection is kept; longer than the balancer in front keeps it."
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        "", _networks, "Addresses or networks of proxies whose X-Forwarded-For is believed, comma-separated."
+    )
+    tls_cert_file: str = _setting("", _text, "Certificate chain (PEM) for TLS on PORT. Unset: no TLS.")
+    tls_key_file: str = _setting("", _text, "Its key (PEM, without a password). Unset: it is in TLS_CERT_FILE.")
     handlers: tuple[str, ...] = _setting(
         "", _words, "Modules with your handlers, comma-separated import paths. Unset: every event is logged."
     )
@@ -250,6 +279,9 @@ class Settings:
     )
     outcome_timeout: float = _setting(
         "20s", _seconds(0.01), "With RESPONSE=outcome: when a request is answered 202 although its event still runs."
+    )
+    drain_delay: float = _setting(
+        "0", _seconds(0), "How long a stop goes on accepting, so that a balancer can forget this connector first."
     )
     drain_timeout: float = _setting("25s", _seconds(0), "How long a stop waits for events that are being handled.")
     target_url: str = _setting(
@@ -403,6 +435,8 @@ def _of_target(name: str, environment: Mapping[str, str], values: Mapping[str, A
 
 def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """What is wrong with settings that are right each by itself: their names, the one to change first, and why."""
+    if settings.tls_key_file and not settings.tls_cert_file:
+        yield ("TLS_CERT_FILE", "TLS_KEY_FILE"), "a key needs its certificate"
     if not settings.target_url:
         if FORWARDER in settings.handlers and not settings.targets:
             yield ("TARGET_URL", "HANDLERS"), f"{FORWARDER} needs a TARGET_URL to post to"

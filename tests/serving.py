@@ -4,11 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from aiohttp import web
-
 from connector.app import Connector
 from connector.settings import Settings
-from connector.web.server import http_runner
+from connector.web.server import HttpServer
 from tests.wire import TOKEN
 
 
@@ -37,11 +35,8 @@ def settings(**overrides: str) -> Settings:
 async def serving(**overrides: str) -> AsyncIterator[Served]:
     """A running connector with these settings."""
     connector = Connector(settings(**overrides))
-    runner = http_runner(connector.app, access_log=connector.settings.access_log)
-    await runner.setup()
+    server = HttpServer(connector.app, connector.settings)
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        yield Served(connector, runner.addresses[0][1])
+        yield Served(connector, await server.start())
     finally:
-        await runner.cleanup()
+        await server.stop()

@@ -23,11 +23,15 @@ def accepted(request: web.Request) -> web.StreamResponse:
     """
     if request.version == HttpVersion11 and request.keep_alive and not request.protocol.writing_paused:
         return _ACCEPTED
-    return web.Response(status=202, body=BODY, content_type="application/json")
+    return _ACCEPTED.as_response()
 
 
-class _Accepted(web.StreamResponse):
+class OnePiece(web.StreamResponse):
     """The 202 to an HTTP/1.1 request on a connection that stays open. It has no state: one serves all."""
+
+    def as_response(self) -> web.Response:
+        """The same answer as aiohttp makes it, for any other connection."""
+        return web.Response(status=202, body=BODY, content_type="application/json")
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         transport = request.transport
@@ -44,7 +48,7 @@ class _Accepted(web.StreamResponse):
         return True
 
 
-_ACCEPTED: Final = _Accepted(status=202)
+_ACCEPTED: Final = OnePiece(status=202)
 
 _made = (0, b"")
 

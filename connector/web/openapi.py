@@ -17,9 +17,12 @@ _REFUSALS = {
     405: "Method not allowed",
     408: "The body did not arrive in time",
     413: "The body is over the limit",
+    414: "The request line is over the limit",
+    415: "A Content-Encoding other than gzip and deflate",
     417: "An expectation other than 100-continue",
     422: "A field is missing or of the wrong type",
     429: "No room for the event now; send it again later",
+    431: "A header is over the limit, or there are too many",
     500: "A fault of the connector",
     503: "The event cannot be kept now, or the connector is shutting down; send it again later",
 }

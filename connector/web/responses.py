@@ -51,6 +51,41 @@ class BadEncoding(ConnectorError):
     text = "The body does not match its Content-Encoding or Transfer-Encoding"
 
 
+class BrokenOff(ConnectorError):
+    """A request that ends before its end. ``received``, ``expected``: bytes of it; None where that is not known."""
+
+    text = "The request ends before its end"
+
+    def __init__(self, error: str, received: int, expected: int | None = None) -> None:
+        super().__init__(error)
+        self.received = received
+        self.expected = expected
+
+
+class UnknownEncoding(ConnectorError):
+    """A Content-Encoding that is not taken."""
+
+    text = "The Content-Encoding is not known here; gzip, deflate and none are"
+
+
+class TargetTooLong(ConnectorError):
+    """A request line over the limit."""
+
+    text = "The request line is too long"
+
+
+class HeadTooLarge(ConnectorError):
+    """A header over the limit, or too many of them."""
+
+    text = "The headers are too large"
+
+
+class HeadTimeout(ConnectorError):
+    """A head that did not arrive in time."""
+
+    text = "The head of the request did not arrive in time"
+
+
 class Unauthorized(ConnectorError):
     """A request without a good token."""
 
@@ -130,15 +165,20 @@ ANSWERS: Final[Mapping[type[ConnectorError], Answer]] = {
     NotJson: Answer(400, "VALIDATION_ERROR", "Validation failed"),
     BadRequest: Answer(400, "VALIDATION_ERROR", "Bad request"),
     BadEncoding: Answer(400, "VALIDATION_ERROR", "Bad request", closes=True),
+    BrokenOff: Answer(400, "VALIDATION_ERROR", "Bad request", closes=True),
     Unauthorized: Answer(401, "AUTHENTICATION_ERROR", "Authentication failed"),
     NotFound: Answer(404, "VALIDATION_ERROR", "Resource not found"),
     TargetNotFound: Answer(404, "VALIDATION_ERROR", "Resource not found"),
     MethodNotAllowed: Answer(405, "VALIDATION_ERROR", "Method not allowed"),
     BodyTimeout: Answer(408, "CONNECTION_ERROR", "Request timeout", closes=True),
+    HeadTimeout: Answer(408, "CONNECTION_ERROR", "Request timeout", closes=True),
     BodyTooLarge: Answer(413, "VALIDATION_ERROR", "Request body too large", closes=True),
+    TargetTooLong: Answer(414, "VALIDATION_ERROR", "Request line too long", closes=True),
+    UnknownEncoding: Answer(415, "VALIDATION_ERROR", "Content encoding not supported", closes=True),
     ExpectationFailed: Answer(417, "VALIDATION_ERROR", "Expectation failed"),
     Invalid: Answer(422, "VALIDATION_ERROR", "Validation failed"),
     NoRoom: Answer(429, "RATE_LIMIT_ERROR", "Too many requests"),
+    HeadTooLarge: Answer(431, "VALIDATION_ERROR", "Request headers too large", closes=True),
     TargetRefused: Answer(500, "SERVICE_ERROR", "External system error"),
     TargetDown: Answer(503, "CONNECTION_ERROR", "External system is not available"),
     Unavailable: Answer(503, "SERVICE_ERROR", "Service unavailable"),
@@ -171,6 +211,8 @@ def _headers(error: ConnectorError) -> dict[str, str]:
     match error:
         case Unauthorized():
             return {hdrs.WWW_AUTHENTICATE: "Bearer"}
+        case UnknownEncoding():
+            return {hdrs.ACCEPT_ENCODING: "gzip, deflate"}
         case MethodNotAllowed():
             return {hdrs.ALLOW: error.allow}
         case Later():

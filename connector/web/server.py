@@ -1,33 +1,56 @@
-"""The HTTP server: what listens, and how long it waits for clients."""
+"""The HTTP server of a connector: from its start to the end of its last connection."""
 
 from typing import Final
 
 from aiohttp import web
 
-from connector import log
-from connector.web.access_log import AccessLog
-from connector.web.aiohttp_inside import Runner, is_news, name_the_server
-
-KEEPALIVE_TIMEOUT: Final = 75.0
-"""Seconds an idle connection is kept; NSPS reuses connections in a burst."""
-
-LINGER: Final = 2.0
-"""Seconds that the rest of a refused body is read, so that the client sees the answer and not a reset."""
+from connector.settings import Settings
+from connector.web.aiohttp_inside import Runner, name_the_server
+from connector.web.listener import Listener, most_connections
+from connector.web.tls import Certificate
 
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds that requests under way have to get their answer at a stop."""
 
 
-def http_runner(app: web.Application, *, access_log: bool) -> web.AppRunner:
-    """What serves ``app``, not yet set up. ``access_log``: a line for each request."""
-    name_the_server()
-    log.server_logger.addFilter(is_news)
-    return Runner(
-        app,
-        access_log_class=AccessLog,
-        access_log=log.server_logger if access_log else None,
-        logger=log.server_logger,
-        keepalive_timeout=KEEPALIVE_TIMEOUT,
-        lingering_time=LINGER,
-        shutdown_timeout=ANSWER_TIMEOUT,
-    )
+class HttpServer:
+    """Serves an application over HTTP. ``start`` and ``stop`` once each."""
+
+    def __init__(self, app: web.Application, settings: Settings) -> None:
+        self._settings = settings
+        self._runner = Runner(app)
+        self._listener: Listener | None = None
+
+    async def start(self) -> int:
+        """Start the application, then listen; the port. Raises StartError."""
+        settings = self._settings
+        certificate = Certificate(settings.tls_cert_file, settings.tls_key_file) if settings.tls_cert_file else None
+        name_the_server()
+        await self._runner.setup()
+        most = most_connections(settings.max_connections, 2 * settings.workers)
+        self._listener = Listener(
+            self._runner.made,
+            most=most,
+            per_address=min(settings.max_connections_per_address, max(1, most // 2)),
+            tls=certificate.context if certificate is not None else None,
+        )
+        await self._listener.listen(settings.host, settings.port)
+        return self._listener.port
+
+    def leave(self) -> None:
+        """From now on each answer ends its connection, so that clients go elsewhere."""
+        if self._listener is not None:
+            self._runner.made.draining = True
+
+    def close(self) -> None:
+        """Take no new connection from now on."""
+        self.leave()
+        if self._listener is not None:
+            self._listener.close()
+
+    async def stop(self) -> None:
+        """Answer what has arrived, end all connections, then the application."""
+        self.close()
+        if self._listener is not None:
+            await self._listener.end(ANSWER_TIMEOUT)
+        await self._runner.cleanup()

@@ -11,6 +11,7 @@ from connector.events.event import Event
 from connector.journal import Journal
 from connector.outcome import Outcome
 from connector.web.accept import Accept
+from connector.web.bodies import Bodies
 from connector.web.responses import TargetRefused
 from tests import events
 from tests.delivering import SCHEMA
@@ -42,8 +43,7 @@ class Requests:
         self._accept = Accept(
             SCHEMA,
             cast("Journal", self.journal),
-            max_body=1 << 20,
-            body_timeout=PATIENCE,
+            Bodies(1 << 20, PATIENCE, 1 << 26),
             clock=lambda: 1.0,
             answers=self.answers,
         )

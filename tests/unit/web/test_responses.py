@@ -7,6 +7,7 @@ from aiohttp.test_utils import make_mocked_request
 from connector.errors import ConnectorError, Detail, Invalid, NoRoom, NotJson, Stopping, Unavailable
 from connector.web import responses
 from connector.web.refusals import refusals
+from connector.web.remote import RemoteAddress
 from connector.web.responses import ErrorResponse, ErrorType, answer_to, error_response
 from connector.web.trace import TRACE, Trace
 from tests.conftest import Lines
@@ -69,7 +70,7 @@ async def answer(raised: BaseException, path: str = "/process-event") -> web.Str
     async def handler(_: web.Request) -> web.StreamResponse:
         raise raised
 
-    return await refusals("/process-event")(request, handler)
+    return await refusals(frozenset({"/process-event"}), RemoteAddress())(request, handler)
 
 
 async def test_a_bug_gives_500_without_its_text_and_a_log_line_with_it(log_lines: Lines) -> None:
