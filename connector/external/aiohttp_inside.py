@@ -25,9 +25,9 @@ import random
 import select
 import socket
 import struct
-import time
 from collections.abc import Iterable
 from contextvars import ContextVar
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
@@ -125,7 +125,7 @@ class Link(ResponseHandler):
         self._fd = -1
         self._acked_before: int | None = None
         self._acked_at_end: int | None = None
-        self.made_at = time.monotonic()
+        self.made_at = monotonic()
         self.most_age = MAX_CONNECTION_AGE * random.uniform(0.75, 1.0)  # noqa: S311 - jitter is no secret
         self.host = ""
         self.idle_since: float | None = None
@@ -152,8 +152,7 @@ class Link(ResponseHandler):
 
     def rest(self) -> None:
         """No request is under way until the next ``begin``."""
-        self.idle_since = time.monotonic()
-        self.written = False
+        self.idle_since = monotonic()
 
     @property
     def taken(self) -> bool:
@@ -166,7 +165,7 @@ class Link(ResponseHandler):
 
     def usable(self) -> bool:
         """Whether another request may go over it; see the head of this file."""
-        now = time.monotonic()
+        now = monotonic()
         if self.idle_since is None or not self.is_connected():
             return False
         if now - self.idle_since > self._pool.keeps(self.host) or now - self.made_at > self.most_age:
@@ -175,11 +174,12 @@ class Link(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Keep the first bytes of an answer; close on bytes that nobody asked for."""
-        if data and not self.written:
+        if data and (self.idle_since is not None or not self.written):
             self.unasked = True
-            if self.idle_since is None:
-                self.set_exception(aiohttp.ServerDisconnectedError("bytes came before the request was written"))
+            under_way = self.idle_since is None
             self.abort()
+            if under_way:
+                self.set_exception(aiohttp.ServerDisconnectedError("bytes came before the request was written"))
             return
         if len(self.raw) < KEPT_RAW:
             self.raw += data[: KEPT_RAW - len(self.raw)]
@@ -195,7 +195,7 @@ class Link(ResponseHandler):
         if self._acked_at_end is None:
             self._acked_at_end = self._acked()
         if self.idle_since is not None:
-            self._pool.closed_by_target(self.host, time.monotonic() - self.idle_since)
+            self._pool.closed_by_target(self.host, monotonic() - self.idle_since)
         self._fd = -1
         super().connection_lost(exc)
 
@@ -242,7 +242,7 @@ class Pool(aiohttp.TCPConnector):
     def keeps(self, host: str) -> float:
         """Seconds for which an idle connection to this host is used again."""
         keep, until = self._learned.get(host, (KEEPALIVE, 0.0))
-        return keep if time.monotonic() < until else KEEPALIVE
+        return keep if monotonic() < until else KEEPALIVE
 
     def closed_by_target(self, host: str, idle: float) -> None:
         """The host has closed a connection that was idle for so many seconds."""
@@ -253,7 +253,7 @@ class Pool(aiohttp.TCPConnector):
         self._learn(host, max(seconds - 1.0, seconds / 2, 0.0))
 
     def _learn(self, host: str, keep: float) -> None:
-        now = time.monotonic()
+        now = monotonic()
         before, until = self._learned.get(host, (KEEPALIVE, 0.0))
         if now >= until or keep <= before:
             self._learned[host] = (min(keep, KEEPALIVE), now + LEARNED_FOR)

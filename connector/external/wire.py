@@ -9,11 +9,12 @@
 """
 
 import errno
+import io
 import os
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 from aiohttp import hdrs
@@ -28,6 +29,9 @@ MAX_ANSWER: Final = 1 << 20
 
 MAX_HEADER: Final = 65536
 """Bytes of one line of an answer's head."""
+
+LARGE_BODY: Final = 1 << 20
+"""Bytes from which a body is written piece by piece, so that it does not hold up the event loop."""
 
 MAX_HEADERS: Final = 1000
 
@@ -94,7 +98,7 @@ class Wire:
         self,
         method: str,
         url: URL,
-        data: Any = None,
+        data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         *,
         timeout: float | None = None,
@@ -115,14 +119,14 @@ class Wire:
         raise AssertionError("the second request either gives an answer or raises")
 
     async def _once(
-        self, method: str, url: URL, data: Any, headers: Mapping[str, str] | None, limit: float
+        self, method: str, url: URL, data: bytes | None, headers: Mapping[str, str] | None, limit: float
     ) -> TargetResponse:
         if self._session is None or self._pool is None:
             raise NoAnswer("cannot be called: the client is closed")
         async with self._session.request(
             method,
             url,
-            data=data,
+            data=io.BytesIO(data) if data is not None and len(data) >= LARGE_BODY else data,
             headers=headers,
             allow_redirects=False,
             ssl=self._trust.context(),
