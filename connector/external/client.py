@@ -56,7 +56,7 @@ from connector.external.response import (
 )
 from connector.external.said import Masks
 from connector.external.tls import Trust
-from connector.external.wire import NoAnswer, OwnLack, Wire
+from connector.external.wire import NoAnswer, OwnLack, Sender, Wire
 from connector.facts import facts
 from connector.settings import Settings, StatusOutcome
 
@@ -101,6 +101,7 @@ class Target:
     ``release``  is called when those who were given back for the target may come again
     ``free``     is called when calls go on without limit
     ``mapping``  what FORWARD_MAPPING says, for the forwarder
+    ``wire``     what sends requests in place of sockets, in tests
     Raises StartError where a certificate or key cannot be read. To be opened before the first call and closed after
     the last, within the event loop.
     """
@@ -116,6 +117,7 @@ class Target:
         release: Callable[[], None] = lambda: None,
         free: Callable[[], None] = lambda: None,
         mapping: MappingFile | None = None,
+        wire: Sender | None = None,
     ) -> None:
         self.name = name
         self.mapping = mapping
@@ -127,7 +129,7 @@ class Target:
         self._gives_back = settings.response != "outcome"
         self._masks = Masks(secrets_of(settings))
         prefix = name.upper()
-        self._wire = Wire(
+        self._wire: Sender = wire or Wire(
             Trust(settings.target_ca_file, settings.target_cert_file, settings.target_key_file, prefix=prefix),
             settings.target_timeout,
             settings.target_connect_timeout,
@@ -153,12 +155,14 @@ class Target:
             closed=free,
         )
         self._authorization: Authorization = authorization(settings, self._post_form, clock, self._who)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._held_for = 0.0
         self._return: asyncio.TimerHandle | None = None
         self._calls = self._failures = 0
 
     async def open(self) -> None:
         """Get ready for calls; nothing is sent yet."""
+        self._loop = asyncio.get_running_loop()
         await self._wire.open()
 
     async def close(self) -> None:
@@ -343,6 +347,8 @@ class Target:
         Raises TargetFailed (see ``response``): a handler lets it pass, or catches what it knows better.
         """
         outcomes = {**self.settings.target_status, **_checked(outcomes)}
+        if self._loop is not None and asyncio.get_running_loop() is not self._loop:
+            raise mistake("a call of another event loop's: in a thread, use from_thread(target().get(...))")
         if wrong:
             raise mistake(f"a call has no option {', '.join(f'{name}=' for name in sorted(wrong))}")
         calls = calls_of(event)

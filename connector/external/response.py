@@ -18,8 +18,11 @@ import codecs
 import re
 from enum import StrEnum
 from typing import Any, Final
+from xml.etree.ElementTree import Element, ParseError
 
 import msgspec
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from connector.outcome import DeadLetter, Ignored, Postponed, Retry
@@ -86,6 +89,17 @@ class TargetResponse(msgspec.Struct, frozen=True):
         Raises TargetRetry where it was not read whole.
         """
         return self._decoded(self._whole().removeprefix(codecs.BOM_UTF8))
+
+    def xml(self) -> Element:
+        """The body's XML. Raises TargetRetry where it is none, was not read whole, or has entities or a DTD in it."""
+        try:
+            root: Element = fromstring(self._whole(), forbid_dtd=True)
+        except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+            what = "forbidden XML" if isinstance(error, DefusedXmlException) else "no XML"
+            raise TargetRetry(
+                f"the target answered {self.status} with a body that is {what}", Kind.FAILED, self
+            ) from None
+        return root
 
     def _whole(self) -> bytes:
         if self.note or self.body is None:

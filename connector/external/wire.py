@@ -14,7 +14,7 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 from aiohttp import hdrs
@@ -59,6 +59,28 @@ class NoAnswer(Exception):
 
 class OwnLack(Exception):
     """This machine could not make the request; it says nothing about the target."""
+
+
+class Sender(Protocol):
+    """What sends requests: ``Wire``, or a stand-in for tests."""
+
+    async def open(self) -> None:
+        """Get ready; nothing is sent yet."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+    async def send(
+        self,
+        method: str,
+        url: URL,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> TargetResponse:
+        """The response. Raises NoAnswer, or OwnLack where the request could not be made."""
+        raise NotImplementedError
 
 
 class Wire:

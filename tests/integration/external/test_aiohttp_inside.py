@@ -1,11 +1,13 @@
 """Kept connections that are not what they seem, on real sockets. Red when an upgrade of aiohttp changes its insides."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 from unittest.mock import Mock
 
 import aiohttp
@@ -13,7 +15,8 @@ import pytest
 
 from connector.external import TargetFailed, TargetRetry, aiohttp_inside
 from connector.external.aiohttp_inside import Link, Pool
-from tests.integration.external.targets import Client, calling, until
+from connector.external.wire import Wire
+from tests.integration.external.targets import Client, calling, talking, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 NO = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"
@@ -27,6 +30,7 @@ class Peer:
     def __init__(self) -> None:
         self.url = ""
         self.connections: list[list[bytes]] = []
+        self.tasks: list[asyncio.Task[None]] = []
         self.act: Callable[[int, int, asyncio.StreamWriter], Awaitable[None]] = answer
 
     @property
@@ -38,6 +42,7 @@ class Peer:
         """Read request after request of one connection."""
         mine: list[bytes] = []
         self.connections.append(mine)
+        self.tasks.append(cast("asyncio.Task[None]", asyncio.current_task()))
         number = len(self.connections)
         try:
             while True:
@@ -49,6 +54,8 @@ class Peer:
             pass
         finally:
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 async def answer(_: int, __: int, writer: asyncio.StreamWriter) -> None:
@@ -66,11 +73,13 @@ async def peering(**settings: str) -> AsyncIterator[tuple[Peer, Client]]:
             yield peer, client
     finally:
         server.close()
+        if peer.tasks:
+            await asyncio.wait(peer.tasks)
 
 
 def idle(client: Client) -> int:
     """How many connections are kept."""
-    pool = client.target._wire._pool  # looked at, to wait for what the loop has still to do
+    pool = cast("Wire", client.target._wire)._pool  # looked at, to wait for what the loop has still to do
     assert isinstance(pool, Pool)
     return sum(1 for links in pool._conns.values() for link, _ in links if link.is_connected())
 
@@ -269,14 +278,10 @@ async def test_the_time_after_which_a_target_closes_idle_connections_is_learnt(
 
 async def test_an_answer_before_the_body_was_sent_whole_is_one() -> None:
     async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(early, "127.0.0.1", 0)
-    async with calling(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
+    async with talking(early) as url, calling(url) as client:
         with pytest.raises(TargetFailed, match="answered 413"):
             await client.target.post(data=b"x" * 20_000_000)
-    server.close()
