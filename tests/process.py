@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 from collections import Counter
@@ -57,9 +58,9 @@ class Server:
         self.port = 0
 
     @classmethod
-    async def start(cls, cwd: Path, **overrides: str) -> Self:
-        """Start one in ``cwd`` and return once it listens."""
-        server = cls(await _spawn(cwd, overrides))
+    async def start(cls, cwd: Path, *, descriptors: int | None = None, **overrides: str) -> Self:
+        """Start one in ``cwd`` and return once it listens; ``descriptors``: as many as it may have."""
+        server = cls(await _spawn(cwd, overrides, descriptors))
         try:
             server.port = (await server.line("server.started"))["port"]
         except BaseException:
@@ -173,7 +174,11 @@ async def run_to_end(cwd: Path, **overrides: str) -> Ended:
     return Ended(process.returncode, stdout.decode(), stderr.decode())
 
 
-async def _spawn(cwd: Path, overrides: dict[str, str]) -> asyncio.subprocess.Process:
+async def _spawn(cwd: Path, overrides: dict[str, str], descriptors: int | None = None) -> asyncio.subprocess.Process:
+    def limit() -> None:
+        if descriptors is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
     return await asyncio.create_subprocess_exec(
         sys.executable,
         str(ROOT / "run.py"),
@@ -183,4 +188,5 @@ async def _spawn(cwd: Path, overrides: dict[str, str]) -> asyncio.subprocess.Pro
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=2**24,
+        preexec_fn=limit,
     )

@@ -57,7 +57,7 @@ class Guesses:
     PAUSE: Final = 1.0
     """Seconds between two answers after that."""
 
-    LONGEST: Final = 10.0
+    LONGEST: Final = 2.0
     """Seconds that an answer is put off at most."""
 
     ADDRESSES: Final = 4096

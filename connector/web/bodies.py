@@ -33,6 +33,7 @@ class Bodies:
         self._max_body = max_body
         self._timeout = timeout
         self._room = _Room(max(budget, max_body))
+        self._inflating = asyncio.Lock()
         self._stopping = False
         self._reading: set[asyncio.Timeout] = set()
 
@@ -72,7 +73,7 @@ class Bodies:
                 await self._room.enter(needed)
                 entered = True
                 await self._receive(request, received)
-            raw = bytes(received) if encoding is None else self._inflate(bytes(received), encoding)
+            raw = bytes(received) if encoding is None else await self._inflate(bytes(received), encoding)
         except TimeoutError:
             if self._stopping:
                 raise Stopping from None
@@ -99,12 +100,13 @@ class Bodies:
             if len(received) > self._max_body:
                 raise self._too_large()
 
-    def _inflate(self, raw: bytes, encoding: str) -> bytes:
-        try:
-            inflated = self._inflated(raw, encoding)
-        except zlib.error:
-            raise BadEncoding(f"The body is not {encoding}, as its Content-Encoding says") from None
-        return inflated
+    async def _inflate(self, raw: bytes, encoding: str) -> bytes:
+        async with self._inflating:
+            await asyncio.sleep(0)  # one at a time, and everybody else between two
+            try:
+                return self._inflated(raw, encoding)
+            except zlib.error:
+                raise BadEncoding(f"The body is not {encoding}, as its Content-Encoding says") from None
 
     def _inflated(self, raw: bytes, encoding: str) -> bytes:
         if encoding in _GZIP:
