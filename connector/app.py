@@ -37,7 +37,9 @@ class Connector:
         self.settings = settings
         self.handlers: Handlers = handlers.load(settings.handlers)
         self.journal = make_journal(settings, clock)
-        self.answers = Answers(settings.outcome_timeout) if settings.response == "outcome" else None
+        self.answers = (
+            Answers(settings.outcome_timeout, durable=self.journal.durable) if settings.response == "outcome" else None
+        )
         self.lanes = Lanes(
             self.journal,
             settings.queue_size,

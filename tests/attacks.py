@@ -10,6 +10,7 @@ Prints figures. ``--root`` is the folder of another copy of the connector, to co
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -23,7 +24,7 @@ import psutil
 
 from tests import events, process
 from tests.process import Server
-from tests.wire import ask, connect, post
+from tests.wire import TOKEN, ask, connect, post
 
 HEALTH = post(method="GET", path="/health", token=None)
 BODY = events.encode(events.minimal())
@@ -51,9 +52,8 @@ async def worst_health(port: int, until: "asyncio.Task[Any]") -> float:
 
 async def bombs(server: Server, options: argparse.Namespace) -> dict[str, Any]:
     """The processor time and the worst /health of 64 bombs at once."""
-    token = None if options.token else "wrong"
     packed = bomb()
-    request = post(packed, "Content-Encoding: gzip", **({"token": token} if token else {}))
+    request = post(packed, "Content-Encoding: gzip", token=TOKEN if options.token else "wrong")
     cpu = psutil.Process(server.pid).cpu_times()
 
     async def send() -> int:
@@ -68,8 +68,9 @@ async def bombs(server: Server, options: argparse.Namespace) -> dict[str, Any]:
                 sending.cancel()
 
     begun = time.perf_counter()
-    attack = asyncio.create_task(_all([send() for _ in range(64)]))
-    worst = await worst_health(server.port, attack)
+    async with asyncio.TaskGroup() as group:
+        attack = group.create_task(_all([send() for _ in range(64)]))
+        worst = await worst_health(server.port, attack)
     after = psutil.Process(server.pid).cpu_times()
     return {
         "bytes of a bomb": len(packed),
@@ -115,7 +116,7 @@ async def lockout(server: Server, _: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _stopped(server: Server) -> int:
-    server.send(process.signal.SIGTERM)
+    server.send(signal.SIGTERM)
     process.TIMEOUT = 60.0
     return await server.ended()
 
@@ -162,8 +163,9 @@ async def main(options: argparse.Namespace) -> int:
     process.ROOT = options.root
     with tempfile.TemporaryDirectory() as folder:
         descriptors = 256 if options.what == "lockout" else None
-        server = await Server.start(Path(folder), descriptors=descriptors, JOURNAL_URL="sqlite:///journal.db")
+        server = Server(await process.spawn(Path(folder), {"JOURNAL_URL": "sqlite:///journal.db"}, descriptors))
         try:
+            server.port = (await server.line("server.started"))["port"]
             print(json.dumps(await ATTACKS[options.what](server, options), indent=2))
         finally:
             await server.kill()

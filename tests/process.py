@@ -58,9 +58,9 @@ class Server:
         self.port = 0
 
     @classmethod
-    async def start(cls, cwd: Path, *, descriptors: int | None = None, **overrides: str) -> Self:
-        """Start one in ``cwd`` and return once it listens; ``descriptors``: as many as it may have."""
-        server = cls(await _spawn(cwd, overrides, descriptors))
+    async def start(cls, cwd: Path, **overrides: str) -> Self:
+        """Start one in ``cwd`` and return once it listens."""
+        server = cls(await spawn(cwd, overrides))
         try:
             server.port = (await server.line("server.started"))["port"]
         except BaseException:
@@ -162,7 +162,7 @@ async def running(cwd: Path, **overrides: str) -> AsyncIterator[Server]:
 
 async def run_to_end(cwd: Path, **overrides: str) -> Ended:
     """Start a connector that is expected to end by itself."""
-    process = await _spawn(cwd, overrides)
+    process = await spawn(cwd, overrides)
     try:
         async with asyncio.timeout(TIMEOUT):
             stdout, stderr = await process.communicate()
@@ -174,7 +174,9 @@ async def run_to_end(cwd: Path, **overrides: str) -> Ended:
     return Ended(process.returncode, stdout.decode(), stderr.decode())
 
 
-async def _spawn(cwd: Path, overrides: dict[str, str], descriptors: int | None = None) -> asyncio.subprocess.Process:
+async def spawn(cwd: Path, overrides: dict[str, str], descriptors: int | None = None) -> asyncio.subprocess.Process:
+    """``run.py`` in ``cwd``; ``descriptors``: as many as it may have."""
+
     def limit() -> None:
         if descriptors is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))

@@ -3,7 +3,10 @@
 ::
 
     (nothing) ──expect──▶ waiting ──the attempt has ended──▶ ended ──its outcome is kept──▶ told
-                             └──OUTCOME_TIMEOUT──▶ (nothing): 202, and the retrying is the connector's
+                             └──OUTCOME_TIMEOUT, stop──▶ (nothing): 202, and the retrying is the connector's
+
+With a journal that is not durable nothing is promised before the outcome: at OUTCOME_TIMEOUT and at a stop the answer is
+an error, so that NSPS sends the event again. While the event goes on here, what NSPS sends joins the wait anew.
 
 Who retries: an error answer makes NSPS send the event again, so an attempt whose request still waits is the last one
 here: a retry becomes ``dead`` ("left to NSPS"), and what NSPS sends later is a new series of attempts. Once the request
@@ -23,12 +26,16 @@ from connector.outcome import Outcome
 
 LEFT_TO_NSPS: Final = "left to NSPS, which sends it again"
 
+_UNDECIDED: Final = Outcome("waiting", "The event is not handled yet, and is in memory only; send it again")
+
 
 class Answers:
-    """The requests that wait, by event id. ``timeout`` in seconds."""
+    """The requests that wait, by event id. ``timeout`` in seconds; ``durable``: whether the journal is."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, *, durable: bool) -> None:
         self._timeout = timeout
+        self._durable = durable
+        self._undecided: set[str] = set()  # that go on although their requests had to be told so
         self._waiting: dict[str, asyncio.Future[Outcome | None]] = {}
         self._ended: set[str] = set()
 
@@ -44,8 +51,8 @@ class Answers:
         return future
 
     def is_ending(self, event_id: str) -> bool:
-        """Whether the attempt has ended while a request waited, and its outcome is not kept yet."""
-        return event_id in self._ended
+        """Whether an outcome is to come: the attempt has ended and is not kept yet, or the event goes on in memory."""
+        return event_id in self._ended or event_id in self._undecided
 
     def withdraw(self, event_id: str) -> None:
         """Nobody is to wait for this event any more: whoever does gets a 202, and the retrying is the connector's."""
@@ -54,19 +61,25 @@ class Answers:
             future.set_result(None)
 
     async def wait(self, event_id: str, future: "asyncio.Future[Outcome | None]") -> Outcome | None:
-        """The kept outcome; None where the attempt has not ended in time."""
+        """The kept outcome; None where the attempt has not ended in time and the event is safe."""
         await asyncio.wait({future}, timeout=self._timeout)
         if not future.done():
             if event_id not in self._ended:
-                self.withdraw(event_id)
-                return None
+                self._let_go(event_id)
             await asyncio.wait({future})
         return future.result()
 
     def let_go(self) -> None:
-        """The connector stops: who waits for an attempt that has not ended gets its 202, and the event stays."""
+        """The connector stops: who waits for an attempt that has not ended is answered."""
         for event_id in self._waiting.keys() - self._ended:
+            self._let_go(event_id)
+
+    def _let_go(self, event_id: str) -> None:
+        if self._durable:
             self.withdraw(event_id)
+        elif (future := self._waiting.pop(event_id, None)) is not None:
+            self._undecided.add(event_id)
+            future.set_result(_UNDECIDED)
 
     def ended(self, event: Event, outcome: Outcome) -> Outcome:
         """The outcome that is to be kept of an attempt that has ended with ``outcome``."""
@@ -81,6 +94,8 @@ class Answers:
 
     def kept(self, event: Event, outcome: Outcome) -> None:
         """An outcome is kept: tell who waits for it. Who came after an attempt that is repeated here waits on."""
+        if outcome.final:
+            self._undecided.discard(event.event_id)
         if event.event_id not in self._ended and not outcome.final:
             return
         self._ended.discard(event.event_id)

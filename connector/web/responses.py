@@ -130,6 +130,12 @@ class InternalError(ConnectorError):
     """A bug of the connector. What it was stands in the log, not in the answer."""
 
 
+class HandlerFailed(ConnectorError):
+    """With RESPONSE=outcome: the connector's own handler failed, or gave the event up."""
+
+    text = "The handler of the event failed"
+
+
 class TargetRefused(ConnectorError):
     """With RESPONSE=outcome: the external system refused the event or failed."""
 
@@ -179,6 +185,7 @@ ANSWERS: Final[Mapping[type[ConnectorError], Answer]] = {
     Invalid: Answer(422, "VALIDATION_ERROR", "Validation failed"),
     NoRoom: Answer(429, "RATE_LIMIT_ERROR", "Too many requests"),
     HeadTooLarge: Answer(431, "VALIDATION_ERROR", "Request headers too large", closes=True),
+    HandlerFailed: Answer(500, "SERVICE_ERROR", "Event handler failed"),
     TargetRefused: Answer(500, "SERVICE_ERROR", "External system error"),
     TargetDown: Answer(503, "CONNECTION_ERROR", "External system is not available"),
     Unavailable: Answer(503, "SERVICE_ERROR", "Service unavailable"),

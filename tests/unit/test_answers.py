@@ -12,7 +12,7 @@ from connector.journal import Journal
 from connector.outcome import Outcome
 from connector.web.accept import Accept
 from connector.web.bodies import Bodies
-from connector.web.responses import TargetRefused
+from connector.web.responses import HandlerFailed
 from tests import events
 from tests.delivering import SCHEMA
 
@@ -38,7 +38,7 @@ class Requests:
     """Requests that bring one and the same event."""
 
     def __init__(self, timeout: float = PATIENCE) -> None:
-        self.answers = Answers(timeout)
+        self.answers = Answers(timeout, durable=True)
         self.journal = Held()
         self._accept = Accept(
             SCHEMA,
@@ -73,7 +73,7 @@ async def test_event_sent_again_while_its_attempt_ends_is_not_given_up_by_both_s
     await asyncio.sleep(0)
     requests.answers.kept(requests.event, outcome)
     assert outcome.state == "dead"
-    assert isinstance(await again, TargetRefused)
+    assert isinstance(await again, HandlerFailed)
 
 
 async def test_event_sent_again_whose_first_series_ends_meanwhile_is_not_retried_by_both_sides() -> None:
@@ -82,7 +82,7 @@ async def test_event_sent_again_whose_first_series_ends_meanwhile_is_not_retried
     appended.set_result(True)
     again, appended_again = await requests.come()
     requests.answers.kept(requests.event, requests.answers.ended(requests.event, BUSY))
-    assert isinstance(await first, TargetRefused)
+    assert isinstance(await first, HandlerFailed)
     appended_again.set_result(True)  # the first series is dead, so it is a new one
     await asyncio.sleep(0)
     requests.answers.kept(requests.event, requests.answers.ended(requests.event, DONE))
