@@ -5,8 +5,8 @@
     (nothing) ──expect──▶ waiting ──the attempt has ended──▶ ended ──its outcome is kept──▶ told
                              └──OUTCOME_TIMEOUT, stop──▶ (nothing): 202, and the retrying is the connector's
 
-With a journal that is not durable nothing is promised before the outcome: at OUTCOME_TIMEOUT and at a stop the answer is
-an error, so that NSPS sends the event again. While the event goes on here, what NSPS sends joins the wait anew.
+With a journal that is not durable nothing is promised before the outcome: at OUTCOME_TIMEOUT and at a stop the answer
+is an error, so that NSPS sends the event again. While the event goes on here, what NSPS sends joins the wait anew.
 
 Who retries: an error answer makes NSPS send the event again, so an attempt whose request still waits is the last one
 here: a retry becomes ``dead`` ("left to NSPS"), and what NSPS sends later is a new series of attempts. Once the request
