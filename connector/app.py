@@ -61,8 +61,9 @@ class Connector:
             clock=clock,
             answers=self.answers,
         )
+        self.schema = Schema(settings.required_fields, settings.order_by, self.handlers.require)
         self.accept = Accept(
-            Schema(settings.required_fields, settings.order_by, self.handlers.require),
+            self.schema,
             self.journal,
             Bodies(settings.max_body_bytes, settings.body_timeout, settings.bodies_bytes),
             clock=clock,
@@ -78,6 +79,8 @@ class Connector:
         """Target, journal and lanes first, then the workers, then ready; the other way round at the end."""
         for warning in self.handlers.warnings:
             _log.warning(warning, action="handlers.warning")
+        for warning in self.schema.warnings:
+            _log.warning(warning, action="settings.path_unknown")
         async with external.running(self.targets), handlers.running(self.handlers.hooks):
             await self.lanes.start()
             self.workers.start()

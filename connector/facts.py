@@ -10,6 +10,7 @@ A new fact: a method of ``Listener``; a line for it: the same method of ``LogLin
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -55,6 +56,12 @@ class Listener:
     def unordered(self, event: Traced) -> None:
         """A new event names nothing that it touches; it runs at once."""
 
+    def field_unreadable(self, event: Traced, path: str, kind: str) -> None:
+        """A new event has a documented field that cannot be read and counts as null; ``kind``: what stands there."""
+
+    def time_unreadable(self, event: Traced, path: str) -> None:
+        """A new event has a time that cannot be read and counts as missing."""
+
     def refused(self, refusal: Refusal) -> None:
         """A request was refused."""
 
@@ -88,8 +95,38 @@ class Listener:
 FACTS: Final = tuple(name for name in vars(Listener) if not name.startswith("_"))
 
 
+class Minutely:
+    """Counts of what is said once a minute: how often it was, with this time, since it was last said."""
+
+    SECONDS: Final = 60.0
+    MOST: Final = 256
+    """Names that are counted; a further one takes the place of all before."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` gives seconds."""
+        self._clock = clock
+        self._said: dict[str, list[float]] = {}
+
+    def count(self, name: str) -> int:
+        """How often ``name`` was, if it is to be said now; else 0."""
+        now = self._clock()
+        known = self._said.get(name)
+        if known is not None:
+            known[1] += 1
+            if now - known[0] < self.SECONDS:
+                return 0
+        elif len(self._said) >= self.MOST:
+            self._said.clear()
+        count = 1 if known is None else int(known[1])
+        self._said[name] = [now, 0]
+        return count
+
+
 class LogLines(Listener):
     """The log lines of the facts. Lines that strangers can cause go through ``log.flood``."""
+
+    def __init__(self) -> None:
+        self._minutely = Minutely()
 
     def accepted(self, event: Traced) -> None:
         log.event_line("event.accepted", "Event accepted", event)
@@ -104,6 +141,16 @@ class LogLines(Listener):
 
     def unordered(self, event: Traced) -> None:
         log.event_line("event.unordered", "Event names no subscriber and waits for no other event", event, "warning")
+
+    def field_unreadable(self, event: Traced, path: str, kind: str) -> None:
+        if count := self._minutely.count(path):
+            more = {"path": path, "kind": kind, "count": count}
+            log.event_line("event.field_unreadable", f"{path} cannot be read: {kind}", event, "warning", more)
+
+    def time_unreadable(self, event: Traced, path: str) -> None:
+        if count := self._minutely.count(f"time {path}"):
+            more = {"path": path, "count": count}
+            log.event_line("event.time_unreadable", f"{path} is no time that can be read", event, "warning", more)
 
     def refused(self, refusal: Refusal) -> None:
         log.flood.line(

@@ -94,10 +94,11 @@ def _path(value: str) -> str:
     return path
 
 
-def _field_paths(value: str) -> tuple[str, ...]:
-    for path in _words(value):
-        paths.field(path)
-    return _words(value)
+def _field_paths(value: str) -> tuple[str, ...] | None:
+    named = [path.strip() for path in paths.split(value, ",") if path.strip()]
+    for each in named:
+        paths.path(each)
+    return tuple(named) or None
 
 
 def _order(value: str) -> str:
@@ -213,10 +214,11 @@ class Settings:
     host: str = _setting("0.0.0.0", _text, "Address to listen on.")  # noqa: S104 - a container's address is not known
     port: int = _setting("3000", _whole(0, 65535), "Port to listen on; 0 takes a free one.")
     event_path: str = _setting("/process-event", _path, "Path that NSPS posts events to; / is legal.")
-    required_fields: tuple[str, ...] = _setting(
-        "data.event_type,pb_data.account_info.bill_status",
+    required_fields: tuple[str, ...] | None = _setting(
+        "",
         _field_paths,
-        "Fields without which an event is refused (422), comma-separated.",
+        "Fields without which an event of any type is refused (422), comma-separated. Unset: bill_status, of those "
+        "types that come with an account (docs/nsps.md).",
     )
     order_by: str = _setting(
         "",

@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 from connector.events.event import Event
-from connector.events.paths import field
+from connector.events.paths import is_absent
 from connector.events.patterns import matches
 from connector.events.schema import Schema
 from connector.handlers import handler_of
@@ -100,7 +100,7 @@ async def run(function: Callable[[Event], Any], event: Event, *, policy: RetryPo
     handler = handler_of(function)
     if not any(matches(name, event.event_type) for name in handler.types):
         raise ValueError(f"{handler.name} takes {', '.join(handler.types)} and not {event.event_type}")
-    missing = [path for path in handler.require if field(path)(event.body) in (None, "")]
+    missing = [path for path in handler.require if is_absent(event.field(path))]
     if missing:
         raise ValueError(f"the event would be refused: {', '.join(missing)} missing")
     started = time.time()

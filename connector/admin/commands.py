@@ -21,8 +21,9 @@ from rich.table import Table
 from connector import log
 from connector.app import make_store
 from connector.errors import StartError
-from connector.events.event import document_of, parse_time
+from connector.events.reading import document_of
 from connector.events.redaction import redact
+from connector.events.times import parse_time
 from connector.journal.sqlite import history, mailbox
 from connector.journal.sqlite.history import Filter, History
 from connector.journal.sqlite.operator import Answer, Command, Verb

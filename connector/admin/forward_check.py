@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import click
-import orjson
+import msgspec
 
 from connector.errors import ConnectorError, StartError
 from connector.events.event import Event
@@ -33,11 +33,13 @@ def forward_command(variables: dict[str, str] | None, event_file: Path) -> None:
     try:
         settings = Settings.load((environment() if variables is None else variables) | {"HANDLERS": FORWARDER})
         event = _event(event_file, settings)
-        body = forward.body(event, mapping.from_settings(settings))
+        mapped = mapping.from_settings(settings)
     except StartError as fault:
         for line in str(fault).splitlines():
             click.echo(line, err=True)
         sys.exit(EXIT_FAULT)
+    for warning in mapped.warnings if mapped else ():
+        click.echo(f"FORWARD_MAPPING: warning: {warning}", err=True)
     if not forward.chosen(event, settings):
         click.echo(f"Not sent: FORWARD_TYPES leaves {event.event_type} out")
         return
@@ -48,7 +50,7 @@ def forward_command(variables: dict[str, str] | None, event_file: Path) -> None:
     for name, value in headers.of_event(event).items():
         click.echo(f"{name}: {value}")
     click.echo()
-    click.echo(orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2))
+    click.echo(msgspec.json.format(forward.body(event, mapped), indent=2))  # moves white space, and nothing else
 
 
 def _event(file: Path, settings: Settings) -> Event:

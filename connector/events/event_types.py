@@ -2,7 +2,8 @@
 
 Sources: *guide* is the event types page of PortaOne's NSPS connector guide; *webhooks* are the pages "Group
 Subscriber", "Group Customer", "Group DID" and "Group Invoice" of PortaBilling's manual "Provisioning via webhooks";
-*ESPF* is its appendix "Events that ESPF handlers support".
+*ESPF* is its appendix "Events that ESPF handlers support" (MR99 to MR121; some names were changed in between, and both
+are listed).
 """
 
 from typing import Final, Literal, NamedTuple, get_args
@@ -57,3 +58,45 @@ _GROUPS: Final = {kind.pattern.removesuffix("/*"): kind for kind in KINDS if kin
 def kind_of(event_type: str) -> Kind:
     """What is documented of a type; ``UNKNOWN`` where nothing is."""
     return _EXACT.get(event_type) or _GROUPS.get(event_type.partition("/")[0], UNKNOWN)
+
+
+DOCUMENTED: Final = (
+    # guide
+    *("SIM/Updated", "SIM/Created", "SIM/Deleted", "SIM/Replaced"),
+    # webhooks
+    *("Subscriber/Created", "Subscriber/Updated", "Subscriber/Deleted"),
+    *("Customer/Created", "Customer/Updated", "Customer/Deleted"),
+    *("DID/Created", "DID/Updated", "DID/Deleted", "Invoice/Created", "Invoice/Updated"),
+    # accounts, from ESPF
+    *("Account/New", "Account/Blocked", "Account/Unblocked", "Account/ID/Changed", "Account/Password/Changed"),
+    *("Account/Product/Changed", "Account/ServiceAttribute/Changed", "Account/ServiceFlags/Changed"),
+    *("Account/ProductAddon/Changed", "Account/ProductAddon/Deleted", "Account/ProductAddon/Inserted"),
+    *("Account/SIMCardAssignment", "Account/IPDeviceAssignment", "Account/CustomField/Changed"),
+    *("Account/Status/Changed", "Account/Status/Closed", "Account/Status/Exported", "Account/Status/Imported"),
+    *("Account/Status/Suspend", "Account/Status/Unsuspend"),
+    *("Account/Status/Suspended", "Account/Status/SuspensionRemoved"),
+    *("Account/BalanceChanged", "Account/AvailableFundsAppear", "Account/ZeroAvailableFunds"),
+    *("Account/ActivationDate/Changed", "Account/ExpirationDate/Changed", "Account/Alias/Delete"),
+    *("Account/AccessPolicy/Changed", "Account/Discount/Changed", "Account/ServicePassword/Changed"),
+    *("Account/Service/QuotaAvailable", "Account/Service/QuotaExceeded"),
+    *("Account/Service/Msg/QuotaExceeded", "Account/Service/Netaccess/QuotaExceeded"),
+    *("Account/FollowMe/Changed", "Account/FollowMeNumber/Changed"),
+    *("Account/FollowMeNumber/Deleted", "Account/FollowMeNumber/Inserted"),
+    *("Subscriber/Address/Changed", "Subscriber/ContactInfo/Changed", "Subscriber/Name/Changed"),
+    # customers, from ESPF
+    *("Customer/New", "Customer/Blocked", "Customer/Unblocked", "Customer/Name/Changed"),
+    *("Customer/BalanceChanged", "Customer/AvailableFundsAppear", "Customer/ZeroAvailableFunds"),
+    *("Customer/CustomField/Changed", "Customer/ServiceAttribute/Changed", "Customer/ServiceFlags/Changed"),
+    *("Customer/Status/Activated", "Customer/Status/Deactivated", "Customer/Status/Changed"),
+    *("Customer/Status/Closed", "Customer/Status/Exported", "Customer/Status/Imported"),
+    *("Customer/Status/Suspend", "Customer/Status/Unsuspend", "CustomerSite/ServiceAttribute/Changed"),
+    # numbers, invoices, products and what no account has, from ESPF
+    *("DID/New", "DID/Status/Activated", "DID/Status/Assigned", "DID/Status/Canceled"),
+    *("DID/Status/Moved", "DID/Status/Unassigned"),
+    *("Invoice/New", "Invoice/Status/Changed", "Invoice/AmountPaid/Changed", "Invoice/Adjustments/Changed"),
+    *("Product/AccessPolicy/Changed", "Product/Discount/Changed", "Product/ServiceAttribute/Changed"),
+    *("AccessPolicy/Changed", "AccessPolicy/Phase/Changed", "AccessPolicy/Phase/Deleted", "AccessPolicy/Phase/New"),
+    *("Connection/Changed", "Connection/Deleted", "Connection/New", "IPDeviceProfile/New"),
+    *("PaymentTransaction/New", "PaymentTransaction/ResultCode/Changed", "PaymentTransaction/Status/Changed"),
+)
+"""Event types that PortaOne names. There are more: a type that is not listed is taken as any other."""

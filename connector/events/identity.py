@@ -10,12 +10,11 @@ an id, as the guide's own samples do, differ in one of them.
 """
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
-if TYPE_CHECKING:
-    from connector.events.event import EventBody
+from connector.events.body import EventBody
 
 HALF_KEY: Final = 8
 """Bytes of a key that stand for the ``event_id``, and as many for the rest."""
@@ -36,9 +35,9 @@ def plain_id(value: Any) -> str | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return _digits(value)
+        return str(value)
     if isinstance(value, float):
-        return _digits(int(value)) if value.is_integer() else repr(value)
+        return str(int(value)) if value.is_integer() else repr(value)
     if not isinstance(value, str):
         return None
     text = value.strip()
@@ -50,14 +49,6 @@ def plain_id(value: Any) -> str | None:
     if dot and not rest.strip("0") and whole.removeprefix("-").isdigit() and whole.isascii():
         return whole if whole.startswith("-") else whole.lstrip("0") or "0"
     return text
-
-
-def _digits(number: int) -> str:
-    """``str(number)``, also where the number has more digits than Python writes (``sys.set_int_max_str_digits``)."""
-    try:
-        return str(number)
-    except ValueError:
-        return hex(number)
 
 
 def says_nothing(text: str) -> bool:
@@ -103,7 +94,7 @@ def _hash(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=HALF_KEY).digest()
 
 
-def identity_of(body: "EventBody") -> Identity:
+def identity_of(body: EventBody) -> Identity:
     """The identity of the event that a body is about."""
     variables = body.data.variables
     event_id = body.event_id

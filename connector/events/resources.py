@@ -28,10 +28,11 @@ from typing import Any, Final
 
 import msgspec
 
-from connector.events.event import EventBody
+from connector.events.body import EventBody
 from connector.events.event_types import ROLES, UNKNOWN, Role, kind_of
 from connector.events.identity import plain_id
-from connector.events.paths import field
+from connector.events.paths import Path, split
+from connector.events.reading import Reading
 
 MAX_KEY: Final = 255
 """Characters in a key; a longer one is cut and told from others by a hash."""
@@ -41,7 +42,7 @@ _IMSI_DIGITS: Final = 15
 
 _OTHERS: Final[tuple[Role, ...]] = ("customer", "number", "invoice", "product")
 
-Reader = Callable[[EventBody], str | None]
+Reader = Callable[[Reading], str | None]
 
 
 class Order:
@@ -50,19 +51,76 @@ class Order:
     def __init__(self, text: str = "") -> None:
         """Raises ValueError, with the reason, where ``text`` is not as the grammar above says."""
         self.text = text.strip()
-        self._members = [_member(member) for member in self.text.split("+")] if self.text else []
+        self.warnings: list[str] = []
+        self._members = [self._member(member) for member in split(self.text, "+")] if self.text else []
 
-    def resources_of(self, event_type: str, body: EventBody) -> dict[str, str]:
+    def resources_of(self, event_type: str, reading: Reading) -> dict[str, str]:
         """What the event touches: keys by role, the subscriber's first. A member of ORDER_BY is named by its text."""
         if not self._members:
-            return _by_kind(event_type, body)
-        found = {name: key for name, read in self._members if (key := read(body)) is not None}
+            return _by_kind(event_type, reading)
+        found = {name: key for name, read in self._members if (key := read(reading)) is not None}
         return _distinct(found) if len(found) > 1 else found
 
+    def _member(self, text: str) -> tuple[str, Reader]:
+        alternatives = [self._alternative(alternative) for alternative in split(text, ",") if alternative.strip()]
+        if not alternatives:
+            raise ValueError("a role or a path is missing before or after a +")
+        name = text.strip()
+        if len(alternatives) == 1:
+            return name, alternatives[0]
 
-def resources_of(event_type: str, body: EventBody, order_by: Order | None = None) -> dict[str, str]:
+        def first(reading: Reading) -> str | None:
+            return next((key for read in alternatives if (key := read(reading)) is not None), None)
+
+        return name, first
+
+    def _alternative(self, text: str) -> Reader:
+        parts = [part.strip() for part in split(text, "&")]
+        if not all(parts):
+            raise ValueError("a role or a path is missing before or after a &")
+        if len(parts) == 1:
+            return self._part(parts[0], alone=True)
+        readers = [self._part(part, alone=False) for part in parts]
+
+        def together(reading: Reading) -> str | None:
+            keys = [key for read in readers if (key := read(reading)) is not None]
+            return _bounded("&".join(keys)) if len(keys) == len(readers) else None
+
+        return together
+
+    def _part(self, text: str, *, alone: bool) -> Reader:
+        if text in ROLES:
+            return _of_body(_READERS[text])
+        path = Path(text)
+        if path.warning and "." not in text:
+            raise ValueError(f"{text} is no role ({', '.join(ROLES)}) and no path of a field")
+        if path.warning:
+            self.warnings.append(path.warning)
+        name = text.rpartition(".")[2].strip('"')
+        if name in _CARD_KEYS:
+            card_key = _CARD_KEYS[name]
+            return lambda reading: card_key(_value(path, reading), reading.body)
+        if name.startswith("i_") and name not in ("i_env", "i_event") and alone:
+            name = "i_account" if name == "i_master_account" else name  # a parent is an account too
+            return lambda reading: _internal(name, _value(path, reading), reading.body)
+        return lambda reading: _key(name, _value(path, reading))
+
+
+def resources_of(event_type: str, reading: Reading, order_by: Order | None = None) -> dict[str, str]:
     """What an event touches: keys by role, the subscriber's first; empty where it names nothing."""
-    return (order_by or BY_TYPE).resources_of(event_type, body)
+    return (order_by or BY_TYPE).resources_of(event_type, reading)
+
+
+def _value(path: Path, reading: Reading) -> Any:
+    """What stands at a path, also where it cannot be read as what it should be; the one item of a list of one."""
+    found = path(reading)
+    if found is None and reading.unreadable:
+        found = reading.unreadable.get(path.text)
+    return found[0] if isinstance(found, list) and len(found) == 1 else found
+
+
+def _of_body(read: Callable[[EventBody], str | None]) -> Reader:
+    return lambda reading: read(reading.body)
 
 
 def before_environments(key: str) -> str:
@@ -70,11 +128,14 @@ def before_environments(key: str) -> str:
     return key.rpartition("@")[0] or key if key.startswith("i_") else key
 
 
-def _by_kind(event_type: str, body: EventBody) -> dict[str, str]:
+def _by_kind(event_type: str, reading: Reading) -> dict[str, str]:
     kind = kind_of(event_type)
+    body = reading.body
     found: dict[str, str] = {}
     for role in kind.roles:
         key = _READERS[role](body)
+        if key is None and reading.unreadable:
+            key = _unreadable_key(role, reading)
         if key is not None:
             found[role] = key
     if kind is UNKNOWN and not found:
@@ -85,6 +146,14 @@ def _by_kind(event_type: str, body: EventBody) -> dict[str, str]:
     return _distinct(found) if len(found) > 1 else found
 
 
+def _unreadable_key(role: Role, reading: Reading) -> str | None:
+    """The resource of an id that cannot be read as one: a spelling of its own."""
+    for path in _PATHS.get(role, ()):
+        if (value := reading.unreadable.get(path)) is not None:
+            return _internal(path.rpartition(".")[2], value, reading.body)
+    return None
+
+
 def _distinct(found: Mapping[str, str]) -> dict[str, str]:
     """The first role of each key."""
     if len(set(found.values())) == len(found):
@@ -93,49 +162,6 @@ def _distinct(found: Mapping[str, str]) -> dict[str, str]:
     for role, key in found.items():
         roles.setdefault(key, role)
     return {role: key for key, role in roles.items()}
-
-
-def _member(text: str) -> tuple[str, Reader]:
-    alternatives = [_alternative(alternative) for alternative in text.split(",") if alternative.strip()]
-    if not alternatives:
-        raise ValueError("a role or a path is missing before or after a +")
-    name = text.strip()
-    if len(alternatives) == 1:
-        return name, alternatives[0]
-
-    def first(body: EventBody) -> str | None:
-        return next((key for read in alternatives if (key := read(body)) is not None), None)
-
-    return name, first
-
-
-def _alternative(text: str) -> Reader:
-    parts = [part.strip() for part in text.split("&")]
-    if not all(parts):
-        raise ValueError("a role or a path is missing before or after a &")
-    if len(parts) == 1:
-        return _part(parts[0], alone=True)
-    readers = [_part(part, alone=False) for part in parts]
-
-    def together(body: EventBody) -> str | None:
-        keys = [key for read in readers if (key := read(body)) is not None]
-        return _bounded("&".join(keys)) if len(keys) == len(readers) else None
-
-    return together
-
-
-def _part(text: str, *, alone: bool) -> Reader:
-    if text in ROLES:
-        return _READERS[text]
-    read = field(text)
-    name = text.rpartition(".")[2]
-    if name in _CARD_KEYS:
-        card_key = _CARD_KEYS[name]
-        return lambda body: card_key(read(body), body)
-    if name.startswith("i_") and name not in ("i_env", "i_event") and alone:
-        name = "i_account" if name == "i_master_account" else name  # a parent is an account too
-        return lambda body: _internal(name, read(body), body)
-    return lambda body: _key(name, read(body))
 
 
 def _key(name: str, value: Any) -> str | None:
@@ -261,7 +287,7 @@ def _product(body: EventBody) -> str | None:
     )
 
 
-_READERS: Final[Mapping[Role, Reader]] = {
+_READERS: Final[Mapping[Role, Callable[[EventBody], str | None]]] = {
     "account": _account,
     "card": _card,
     "previous_card": _previous_card,
@@ -270,6 +296,15 @@ _READERS: Final[Mapping[Role, Reader]] = {
     "invoice": _invoice,
     "product": _product,
 }
+
+_PATHS: Final[Mapping[Role, tuple[str, ...]]] = {
+    "account": ("pb_data.account_info.i_account", "pb_data.sim_info.i_account"),
+    "card": ("pb_data.sim_info.imsi", "pb_data.sim_info.iccid", "pb_data.sim_info.i_sim_card"),
+    "previous_card": tuple(f"pb_data.prev_sim_info.{name}" for name in ("imsi", "iccid", "i_sim_card")),
+    "customer": ("pb_data.account_info.i_customer",),
+    "product": ("pb_data.product_info.i_product", "pb_data.account_info.i_product"),
+}
+"""Where the documented ids of a role stand: one that cannot be read is looked for there."""
 
 _CARD_KEYS: Final[Mapping[str, Callable[[Any, EventBody], str | None]]] = {"imsi": _imsi, "iccid": _iccid}
 

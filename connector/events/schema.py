@@ -1,18 +1,21 @@
 """What an event must have, what it touches, and what to say where it is refused. Pure; no I/O here."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 from uuid import uuid4
 
-import msgspec
-import orjson
-
-from connector.errors import Detail, Invalid, NotJson
-from connector.events.event import Event, EventBody, decode
+from connector.errors import ConnectorError, Detail, Invalid
+from connector.events.body import MAX_NAME
+from connector.events.event import Event
+from connector.events.event_types import kind_of
 from connector.events.identity import identity_of, says_nothing
-from connector.events.paths import descend, field
+from connector.events.paths import Path, descend, is_absent
 from connector.events.patterns import best
+from connector.events.reading import REQUIRED, Reading, document_of, kind_of_value, read
 from connector.events.resources import Order
+
+BILL_STATUS: Final = "pb_data.account_info.bill_status"
+"""What an event about an account must have unless REQUIRED_FIELDS says otherwise (the seed's rule)."""
 
 
 class Schema:
@@ -20,98 +23,94 @@ class Schema:
 
     def __init__(
         self,
-        required: Sequence[str],
+        required: Sequence[str] | None = None,
         order_by: str = "",
         require: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """``order_by`` is what ORDER_BY says; the table of event types counts where it is empty.
+        """The rules of a connector.
 
-        ``require`` gives further fields that events must have, by type or pattern (``events.patterns``).
+        ``required``  the fields that every event must have; None: ``bill_status`` where the type is documented with an
+                      account, or not documented at all (``connector.events.event_types``). ``data.event_type`` always
+        ``order_by``  what ORDER_BY says; empty: the table of event types
+        ``require``   further fields that events must have, by type or pattern (``connector.events.patterns``)
 
-        Raises ValueError where a path is no documented field, or ORDER_BY is not as its grammar says.
+        Raises ValueError where a path cannot be read, or ORDER_BY is not as its grammar says.
         """
-        self._required = [(path, field(path)) for path in required]
-        self._require = {name: [(path, field(path)) for path in paths] for name, paths in (require or {}).items()}
+        self._by_type = required is None
+        self._required = [Path(path) for path in required or ()]
+        self._require = {name: [Path(path) for path in paths] for name, paths in (require or {}).items()}
         self._order = Order(order_by)
+        self.warnings = [*(path.warning for path in self._required if path.warning), *self._order.warnings]
 
     def parse(self, raw: bytes, request_id: str, unique_id: str, accepted_at: float) -> Event:
-        """The event in ``raw``. Raises NotJson (400) or Invalid (422) with every fault that was found."""
+        """The event in ``raw``. Raises NotJson (400) or Invalid (422) with every error that was found."""
         try:
-            body = decode(raw)
-            # Fields that nobody modelled are skipped unread: their UTF-8 and their surrogates are looked at here.
-            if not raw.isascii():
-                raw.decode()
-            if b"\\" in raw and (b"\\ud" in raw or b"\\uD" in raw):
-                orjson.loads(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, orjson.JSONDecodeError) as fault:
-            raise self._refusal(raw, fault) from None
-        for _, read in self._required:
-            value = read(body)
-            if value is None or value == "":
-                raise Invalid(details=self._missing(body))
+            reading = read(raw)
+        except Invalid as error:
+            raise Invalid(details=[*error.details, *self._also_missing(raw, error.details)]) from None
+        body = reading.body
         event_type = body.data.event_type
-        if self._require and (details := self._missing(body)):
+        if not event_type.isprintable() or event_type.isspace():
+            text = "A name without control characters is expected"
+            raise Invalid(details=[Detail(["data", "event_type"], text)])
+        if details := self._missing(event_type, reading):
             raise Invalid(details=details)
         event_id = body.event_id
         if not event_id or says_nothing(event_id):
             event_id = str(uuid4())
-        if not event_id.isprintable():
-            raise Invalid(details=[Detail(["event_id"], "Control characters are not allowed")])
-        if not event_type.isprintable():
-            raise Invalid(details=[Detail(["data", "event_type"], "Control characters are not allowed")])
+        elif not event_id.isprintable():
+            event_id = _escaped(event_id)
         return Event(
             event_id,
             event_type,
-            tuple(self._order.resources_of(event_type, body).values()),
+            tuple(self._order.resources_of(event_type, reading).values()),
             request_id,
             unique_id,
             accepted_at,
-            raw,
+            reading.raw,
             _identity=identity_of(body),
-            _body=body,
+            _reading=reading,
         )
 
-    def _missing(self, body: EventBody) -> list[Detail]:
-        more = best(self._require, body.data.event_type) or []
-        fields = [*self._required, *more]
-        return [Detail([*path.split(".")], _REQUIRED) for path, read in fields if read(body) in (None, "")]
+    def required_of(self, event_type: str) -> list[str]:
+        """The paths of what an event of this type must have."""
+        return [path.text for path in self._paths(event_type)]
 
-    def _refusal(self, raw: bytes, fault: Exception) -> NotJson | Invalid:
-        if not raw.strip():
-            return NotJson("The body is empty; a JSON object is expected")
+    def _paths(self, event_type: str) -> Iterator[Path]:
+        if self._by_type and kind_of(event_type).has_account:
+            yield _BILL_STATUS
+        yield from self._required
+        yield from best(self._require, event_type) or ()
+
+    def _missing(self, event_type: str, reading: Reading) -> list[Detail]:
+        details = []
+        for path in self._paths(event_type):
+            if is_absent(path(reading)):
+                came = reading.unreadable.get(path.text)
+                text = REQUIRED if came is None else f"Field required: {kind_of_value(came)} there cannot be read"
+                details.append(Detail(_loc(path.text), text))
+        return details
+
+    def _also_missing(self, raw: bytes, known: Sequence[Detail]) -> Iterator[Detail]:
+        """The required fields that a body without a legal id or event type lacks beside."""
         try:
-            document = orjson.loads(raw)
-        except (orjson.JSONDecodeError, RecursionError) as syntax:
-            return NotJson(f"The body is not JSON: {_printable(str(syntax))}")
-        if not isinstance(fault, msgspec.ValidationError):
-            return NotJson(f"The body is not JSON: {_printable(str(fault))}")
-        details = [_detail(str(fault))]
-        for path, _ in self._required:
-            if descend(document, path.split(".")) in (None, "") and all(path.split(".") != d.loc for d in details):
-                details.append(Detail([*path.split(".")], _REQUIRED))
-        return Invalid(details=details)
+            document = document_of(raw)
+        except ConnectorError:
+            return
+        for path in [_BILL_STATUS] * self._by_type + self._required:
+            loc = _loc(path.text)
+            if is_absent(descend(document, path.text.split("."))) and all(detail.loc != loc for detail in known):
+                yield Detail(loc, REQUIRED)
 
 
-_FAULT = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
-_STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
-_MISSING = re.compile(r"missing required field `(?P<name>[^`]+)`")
+_BILL_STATUS: Final = Path(BILL_STATUS)
 
 
-_REQUIRED = "Field required: it is missing, null or empty"
+def _loc(path: str) -> list[str | int]:
+    """Where a path leads to, as steps where it has plain ones."""
+    return [*path.split(".")] if path.replace(".", "").replace("_", "").isalnum() else [path]
 
 
-def _detail(fault: str) -> Detail:
-    """msgspec's sentence, e.g. "Expected `str`, got `int` - at `$.event_id`", as loc and msg."""
-    found = _FAULT.match(fault)
-    text, path = (found["text"], found["path"] or "") if found else (fault, "")
-    loc: list[str | int] = [
-        step["name"] or (int(step["index"]) if step["index"].isdigit() else step["index"])
-        for step in _STEP.finditer(path)
-    ]
-    if missing := _MISSING.search(text):
-        return Detail([*loc, missing["name"]], _REQUIRED)
-    return Detail(loc, _printable(text))
-
-
-def _printable(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode()[:200]
+def _escaped(event_id: str) -> str:
+    """An id with what cannot be printed as an escape: it goes into logs, headers and terminals."""
+    return event_id.encode("unicode_escape").decode()[:MAX_NAME]

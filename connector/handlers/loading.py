@@ -12,9 +12,11 @@ from types import ModuleType
 from typing import Final
 
 from connector.errors import StartError
+from connector.events import paths
+from connector.events.event_types import DOCUMENTED
 from connector.handlers.choice import Handlers
 from connector.handlers.declare import MARK, Handler, Hook, declared
-from connector.handlers.mistakes import TYPES, between, in_handler, in_hook, near_types
+from connector.handlers.mistakes import between, in_handler, in_hook, near_types
 from connector.handlers.places import place_of_error
 
 DEFAULT: Final = "connector.handlers.log_only"
@@ -128,14 +130,15 @@ def _told_apart(handlers: Sequence[Handler]) -> list[Handler]:
 def _warnings(modules: Sequence[str], handlers: Sequence[Handler], found: Sequence[Handler | Hook]) -> Iterator[str]:
     if not modules:
         yield "HANDLERS is not set: events are only logged"
-    known = {name.partition("/")[0] for name in TYPES}
+    known = {name.partition("/")[0] for name in DOCUMENTED}
     for handler in handlers:
-        for name in (name for name in handler.types if "*" not in name and name not in TYPES):
+        for name in (name for name in handler.types if "*" not in name and name not in DOCUMENTED):
             near = near_types(name)
             if near or name.partition("/")[0] not in known:
                 yield f"{handler.name} ({handler.place}): {name} is no documented event type" + (
                     f"; did you mean {' or '.join(near)}?" if near else ""
                 )
+        yield from _path_warnings(handler)
     for name, count in Counter(handler.name for handler in handlers).items():
         if count > 1:
             yield f"{count} handlers are called {name}: give each a name= of its own, under which its progress is kept"
@@ -143,6 +146,12 @@ def _warnings(modules: Sequence[str], handlers: Sequence[Handler], found: Sequen
         home = str(each.function.__globals__.get("__name__", ""))
         if each not in found and not home.startswith("connector.") and home in sys.modules and _is_alive(each):
             yield f"{each.name} ({each.place}) is not used: HANDLERS does not name {home}"
+
+
+def _path_warnings(handler: Handler) -> Iterator[str]:
+    for path in (*handler.require, *handler.skip_unless):
+        if warning := paths.path(path).warning:
+            yield f"{handler.name} ({handler.place}): {warning}"
 
 
 def _is_alive(each: Handler | Hook) -> bool:

@@ -4,25 +4,12 @@ import difflib
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 from connector.events import paths, patterns
-from connector.events.event import MAX_NAME
-from connector.events.event_types import ROLES
+from connector.events.body import MAX_NAME
+from connector.events.event_types import DOCUMENTED, ROLES
 from connector.handlers.declare import Handler, Hook
-
-TYPES: Final = (
-    *("SIM/Created", "SIM/Deleted", "SIM/Replaced", "SIM/Updated"),
-    *("Account/Blocked", "Account/Unblocked", "Account/New", "Account/ID/Changed", "Account/Product/Changed"),
-    *("Account/ProductAddon/Changed", "Account/ProductAddon/Deleted", "Account/ProductAddon/Inserted"),
-    *("Account/ServiceAttribute/Changed", "Account/SIMCardAssignment", "Account/CustomField/Changed"),
-    *("Account/Status/Suspended", "Account/Status/SuspensionRemoved", "Account/Discount/Changed"),
-    *("Subscriber/Created", "Subscriber/Updated", "Subscriber/Deleted"),
-    *("Customer/Created", "Customer/Updated", "Customer/Deleted"),
-    *("DID/Created", "DID/Updated", "DID/Deleted", "Invoice/Created", "Invoice/Updated"),
-)
-"""Event types that PortaOne names in its NSPS connector guide, in "Provisioning via webhooks" and in "Events that ESPF
-handlers support". There are more; this list serves for hints alone."""
 
 
 def in_handler(handler: Handler) -> Iterator[str]:
@@ -58,7 +45,7 @@ def in_hook(hook: Hook) -> Iterator[str]:
 def between(handlers: Sequence[Handler]) -> Iterator[str]:
     """What is wrong with declarations that are right one by one."""
     names = {name: handler for handler in handlers for name in handler.types if isinstance(name, str)}
-    for event_type, group, ending in patterns.undecided(names, TYPES):
+    for event_type, group, ending in patterns.undecided(names, DOCUMENTED):
         yield (
             f"HANDLERS: {event_type} is matched by {group} of {names[group].name} ({names[group].place}) and by "
             f"{ending} of {names[ending].name} ({names[ending].place}): name it in the @on that is to take it"
@@ -72,7 +59,7 @@ def between(handlers: Sequence[Handler]) -> Iterator[str]:
 
 def near_types(name: str) -> list[str]:
     """Documented event types that may have been meant, those of the same group alone where there are any."""
-    known = {each.lower(): each for each in TYPES}
+    known = {each.lower(): each for each in DOCUMENTED}
     near = [known[each] for each in difflib.get_close_matches(name.lower(), known, 3, 0.75)]
     group = name.lower().partition("/")[0]
     return [each for each in near if each.lower().partition("/")[0] == group] or near
@@ -103,7 +90,7 @@ def _in_signature(function: Callable[..., Any]) -> Iterator[str]:
 def _in_paths(option: str, named: Sequence[str]) -> Iterator[str]:
     for path in named:
         try:
-            paths.field(path)
+            paths.path(path)
         except ValueError as error:
             yield f"{option}: {error}"
 

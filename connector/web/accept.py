@@ -12,7 +12,9 @@ from aiohttp import web
 from connector.delivery.waiting import Answers
 from connector.errors import ConnectorError, Stopping
 from connector.events.event import Event
+from connector.events.reading import kind_of_value
 from connector.events.schema import Schema
+from connector.events.snapshot import unreadable_times
 from connector.facts import facts
 from connector.journal import Journal
 from connector.web.accepted import accepted
@@ -67,7 +69,7 @@ class Accept:
             if self._answers is not None:
                 await self._keep_and_wait(event, self._answers)
             elif await self._journal.append(event):
-                facts.accepted(event)
+                _is_new(event)
             else:
                 facts.duplicate(event)
         except ConnectorError:
@@ -90,7 +92,7 @@ class Accept:
                 answers.withdraw(event.event_id)
             raise
         if new:
-            facts.accepted(event)
+            _is_new(event)
             future = answers.expect(event.event_id)  # an earlier series, joined above, may have ended meanwhile
         else:
             facts.duplicate(event)
@@ -116,3 +118,14 @@ def _names_in(raw: bytes) -> Names:
         return Names(None, None)
     event_type = body.data.get("event_type") if isinstance(body.data, dict) else None
     return Names(*(shown(str(each)) if isinstance(each, str | int) else None for each in (body.event_id, event_type)))
+
+
+def _is_new(event: Event) -> None:
+    """Say that an event is kept, and what of it cannot be used."""
+    facts.accepted(event)
+    if not event.resources:
+        facts.unordered(event)
+    for path, value in event.unreadable.items():
+        facts.field_unreadable(event, path, kind_of_value(value))
+    for path in unreadable_times(event.body):
+        facts.time_unreadable(event, path)

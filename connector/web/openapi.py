@@ -6,7 +6,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from connector.events.event import EventBody
+from connector.events.body import EventBody
 from connector.version import __version__
 from connector.web.responses import ErrorResponse
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connector import DeadLetter, Event
-from connector.events.event import AccountInfo, CardInfo
+from connector.events.body import AccountInfo, CardInfo
 
 GRANTED = "serviceGranted"
 BARRED = "operatorDeterminedBarring"

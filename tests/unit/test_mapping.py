@@ -49,7 +49,7 @@ def test_a_mapping_builds_the_body_it_is_shaped_like(tmp_path: Path) -> None:
         "blocked": False,
         "source": "nsps",
         "version": 2,
-        "features": ["999@msisdn"],
+        "features": [None, "999@msisdn"],
         "subscriber": {
             "account": 7,
             "policy": {
@@ -74,10 +74,11 @@ def test_a_mapping_may_be_json(tmp_path: Path) -> None:
 
 def test_every_fault_of_a_mapping_is_named(tmp_path: Path) -> None:
     text = """
-imsi = "pb_data.sim_info.imsy"
+imsi = "pb_data.sim_info.[imsi"
 when = 2025-01-01
 [a]
-list = ["nothing.here"]
+list = ["is no path"]
+number = nan
 b = { path = "event_id", defualt = 1 }
 c = { constant = 1, path = 2 }
 """
@@ -85,9 +86,10 @@ c = { constant = 1, path = 2 }
         read(tmp_path, text)
     for part in (
         "imsi: ",
-        "'imsy'",
         "when: a path",
-        "a.list[0]: ",
+        "a.list[0]: is no path",
+        '{ constant = "is no path" }',
+        "a.number: JSON has no number nan",
         "a.b: default and path",
         "defualt",
         "a.c: constant",

@@ -4,7 +4,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from connector.events.event import EventBody
+from connector.events.body import EventBody
 from connector.web.accepted import BODY
 from connector.web.openapi import describe
 from connector.web.responses import ANSWERS, Answer, ErrorResponse, ErrorType
