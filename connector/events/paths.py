@@ -82,7 +82,9 @@ def path(text: str) -> Path:
 
 def is_absent(value: Any) -> bool:
     """Whether what stands at a path counts as missing: nothing, a blank text, an empty list or object."""
-    return value is None or (value in ("", [], {}) if not isinstance(value, str) else not value.strip())
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return value is None or (not value and isinstance(value, list | dict))
 
 
 def split(text: str, separator: str) -> list[str]:

@@ -18,6 +18,10 @@ BILL_STATUS: Final = "pb_data.account_info.bill_status"
 """What an event about an account must have unless REQUIRED_FIELDS says otherwise (the seed's rule)."""
 
 
+MOST_TYPES: Final = 1000
+"""Event types for which is remembered what they need; senders may make up more."""
+
+
 class Schema:
     """What an event must have, and what it touches."""
 
@@ -39,6 +43,7 @@ class Schema:
         self._by_type = required is None
         self._required = [Path(path) for path in required or ()]
         self._require = {name: [Path(path) for path in paths] for name, paths in (require or {}).items()}
+        self._by_event_type: dict[str, tuple[Path, ...]] = {}
         self._order = Order(order_by)
         self.warnings = [*(path.warning for path in self._required if path.warning), *self._order.warnings]
 
@@ -76,16 +81,20 @@ class Schema:
         """The paths of what an event of this type must have."""
         return [path.text for path in self._paths(event_type)]
 
-    def _paths(self, event_type: str) -> Iterator[Path]:
-        if self._by_type and kind_of(event_type).has_account:
-            yield _BILL_STATUS
-        yield from self._required
-        yield from best(self._require, event_type) or ()
+    def _paths(self, event_type: str) -> tuple[Path, ...]:
+        paths = self._by_event_type.get(event_type)
+        if paths is None:
+            by_type = [_BILL_STATUS] if self._by_type and kind_of(event_type).has_account else []
+            paths = (*by_type, *self._required, *(best(self._require, event_type) or ()))
+            if len(self._by_event_type) < MOST_TYPES:
+                self._by_event_type[event_type] = paths
+        return paths
 
     def _missing(self, event_type: str, reading: Reading) -> list[Detail]:
-        details = []
+        details: list[Detail] = []
         for path in self._paths(event_type):
-            if is_absent(path(reading)):
+            value = path(reading)
+            if value is None or is_absent(value):
                 came = reading.unreadable.get(path.text)
                 text = REQUIRED if came is None else f"Field required: {kind_of_value(came)} there cannot be read"
                 details.append(Detail(_loc(path.text), text))
