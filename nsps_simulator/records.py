@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from enum import IntEnum
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -21,6 +22,9 @@ FLUSH_AT = 1 << 16
 HELD_LIMIT = 256 << 20  # bytes held in memory while the disk takes none
 
 
+LEAKED = 1  # flag of an attempt: its answer held data of another event
+
+
 class Attempt(NamedTuple):
     """One request of NSPS and its end."""
 
@@ -29,8 +33,10 @@ class Attempt(NamedTuple):
     ended: float  # when the answer, or the news that there will be none, arrived
     event: int  # its index, or NO_EVENT
     status: int  # of HTTP; or NOT_SENT, NO_ANSWER
-    attempt: int  # 1, 2, ...; 255 stands for more
+    attempt: int  # 1, 2, ...; 65535 stands for more
     trouble: int  # chaos.Trouble
+    flags: int = 0  # LEAKED
+    endpoint: int = 0  # which of the connectors' addresses
 
 
 class Delivery(NamedTuple):
@@ -40,14 +46,25 @@ class Delivery(NamedTuple):
     ended: float  # when the answer left, or the connection was lost
     event: int  # its index, or NO_EVENT
     outcome: int  # APPLIED, UNANSWERED, REFUSED
-    mangled: int  # 1 when the body was not the one of that event
+    body: int  # Body: what the comparison with the event's own body said
 
 
-ATTEMPT = struct.Struct("<dddIHBB")
+class Body(IntEnum):
+    """What a body was, beside the one that the event should have brought."""
+
+    SAME = 0
+    NOT_COMPARED = 1
+    EMPTY = 2  # nothing, or nothing in it
+    MIXED_UP = 3  # that of another event
+    STALE = 4  # an older snapshot of the same subscriber, under the id of this event
+    ALTERED = 5  # a field is missing, added or of another value
+
+
+ATTEMPT = struct.Struct("<dddIHHBBBx")
 DELIVERY = struct.Struct("<ddIBBxx")
 
 APPLIED = 0  # done, and answered 200
-UNANSWERED = 1  # done, but the connection was gone before the answer
+UNANSWERED = 1  # done, but the answer did not reach the connector, or was none of HTTP
 REFUSED = 2  # not done; answered 503
 
 

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 560, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 26
+LEFT, RIGHT, TOP, BOTTOM = 56, 10, 20, 26
 
 
 @dataclass(frozen=True)
 class Line:
     """One curve: its name, the CSS class (c1..c5) of its colour, its values (NaN for a gap), whether the
-    area below is tinted.
+    area below is tinted, whether it is thin and stays behind.
     """
 
     name: str
     colour: str
     values: Sequence[float]
     filled: bool = False
+    back: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Band:
     start: float
     end: float
     colour: str
+    words: str = ""
 
 
 def chart(times: Sequence[float], lines: Sequence[Line], bands: Sequence[Band], unit: str, *, log: bool = False) -> str:
@@ -54,9 +56,60 @@ def chart(times: Sequence[float], lines: Sequence[Line], bands: Sequence[Band], 
         if tick <= end:
             anchor = "end" if x(tick) > WIDTH - RIGHT - 12 else "middle"
             parts.append(_text(x(tick), HEIGHT - 8, anchor, f"{short(tick)} s"))
-    for line in lines:
+    for line in sorted(lines, key=lambda line: not line.back):
         parts.append(_curve(times, line, x, y, HEIGHT - BOTTOM))
-    parts.append(_text(LEFT + 5, TOP + 10, "start", unit))
+    parts.append(_text(LEFT + 5, TOP - 3, "start", unit))
+    parts += _hover(times, lines, unit, x)
+    return "".join([*parts, "</svg>"])
+
+
+def _hover(times: Sequence[float], lines: Sequence[Line], unit: str, x: Callable[[float], float]) -> list[str]:
+    """Lay a strip over each moment that says the values there."""
+    if not times:
+        return []
+    width = (x(times[-1]) - x(times[0])) / max(1, len(times) - 1) or 2.0
+    strips = []
+    for place, time in enumerate(times):
+        said = [f"{line.name} {short(line.values[place])}" for line in lines if not math.isnan(line.values[place])]
+        if said:
+            title = escape(f"{time:,.1f} s: " + ", ".join(said) + f" {unit}")
+            strips.append(
+                f'<rect class="hover" x="{x(time) - width / 2:.1f}" y="{TOP}" width="{width:.1f}" '
+                f'height="{HEIGHT - TOP - BOTTOM}"><title>{title}</title></rect>'
+            )
+    return strips
+
+
+def steps(curves: Sequence[tuple[str, str, Sequence[tuple[float, float]]]], unit: str) -> str:
+    """Draw distributions as (name, colour, [(share of the values, value that they do not exceed)]), with the tail
+    stretched: each nine of the share takes as much room as the one before.
+    """
+    nines = (0.0, 0.9, 0.99, 0.999, 0.9999, 0.99999)
+    x_of = _scale(0.0, 5.0, LEFT, WIDTH - RIGHT)
+    values = [value for _, _, points in curves for _, value in points if value > 0] or [1.0]
+    low = 10.0 ** math.floor(math.log10(min(values)))
+    high = max(low * 10, 10.0 ** math.ceil(math.log10(max(values))))
+    y_of = _scale(math.log10(low), math.log10(high), HEIGHT - BOTTOM, TOP)
+
+    def x(share: float) -> float:
+        return x_of(min(5.0, -math.log10(max(1e-5, 1 - share))))
+
+    label = escape(", ".join(name for name, _, _ in curves))
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">']
+    for tick in _decades(low, high):
+        up = y_of(math.log10(tick))
+        parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up:.1f}" y2="{up:.1f}"/>')
+        parts.append(_text(LEFT - 6, up + 3.5, "end", short(tick)))
+    for share in nines:
+        anchor = "end" if share == nines[-1] else "middle"
+        parts.append(_text(x(share), HEIGHT - 8, anchor, f"{share * 100:g}%"))
+    for name, colour, points in curves:
+        drawn = "L".join(f"{x(share):.1f},{y_of(math.log10(max(low, value))):.1f}" for share, value in points)
+        said = ", ".join(f"{share * 100:g}% {short(value)}" for share, value in points if share)
+        parts.append(
+            f'<path class="line {colour}" d="M{drawn}"><title>{escape(f"{name}: {said} {unit}")}</title></path>'
+        )
+    parts.append(_text(LEFT + 5, TOP - 3, "start", unit))
     return "".join([*parts, "</svg>"])
 
 
@@ -97,7 +150,8 @@ def _curve(
         if line.filled:
             area.append(f"M{run[0][0]:.1f},{floor}L{'L'.join(points)}L{run[-1][0]:.1f},{floor}Z")
     tint = f'<path class="area {line.colour}" d="{"".join(area)}"/>' if area else ""
-    return f'{tint}<path class="line {line.colour}" d="{"".join(path)}"/>'
+    back = " back" if line.back else ""
+    return f'{tint}<path class="line {line.colour}{back}" d="{"".join(path)}"/>'
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:

@@ -1,4 +1,4 @@
-"""The connector as a child process: started, killed without warning, started again."""
+"""A connector as a child process: started, killed without warning, stopped, started again."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from nsps_simulator.judging.ledger import Kill
+import psutil
+
+from nsps_simulator.running.orphans import die_with_parent
 
 READY_WITHIN = 60.0  # seconds for a start
 STOP_WITHIN = 60.0  # seconds for an orderly stop
@@ -35,8 +38,8 @@ class Child:
         self._address = (host, port)
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
-        self._killing = False
-        self.kills: list[Kill] = []
+        self._expected = False  # whether its end is ours
+        self._past_cpu = 0.0
         self.exit_code: int | None = None
 
     async def start(self) -> float:
@@ -47,10 +50,15 @@ class Child:
         with self._log.open("ab") as log:
             try:
                 self._process = await asyncio.create_subprocess_exec(
-                    *self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+                    *self._command,
+                    env=self._environment,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    preexec_fn=partial(die_with_parent, os.getpid()),
                 )
-            except OSError as fault:
-                raise ChildFailed(f"cannot start {self._command[0]}: {fault.strerror}") from fault
+            except OSError as error:
+                raise ChildFailed(f"cannot start {self._command[0]}: {error.strerror}") from error
         try:
             async with asyncio.timeout(READY_WITHIN):
                 while not await self._takes_connections():
@@ -59,52 +67,81 @@ class Child:
                     await asyncio.sleep(LOOK)
         except TimeoutError:
             raise ChildFailed(f"the connector took no connection within {READY_WITHIN:g} s; see {self._log}") from None
+        self._expected = False
         return time.monotonic()
 
-    async def kill_at(self, moments: Sequence[float], pause: float) -> None:
-        """SIGKILL it at each moment (monotonic clock) and start it again after `pause` seconds.
+    async def kill(self) -> None:
+        """SIGKILL it and all that it started; returns when it is gone."""
+        self._expected = True
+        process = self._process
+        if process is not None:
+            self._remember_cpu()
+            self._signal_group(signal.SIGKILL)
+            await process.wait()
 
-        Raises ChildFailed when it does not come back.
-        """
-        for moment in sorted(moments):
-            await asyncio.sleep(max(0.0, moment - time.monotonic()))
-            self._killing, began = True, time.monotonic()
-            await self._kill()
-            ended = time.monotonic()
-            self.kills.append(Kill(began, ended, None))
-            await asyncio.sleep(pause)
-            self.kills[-1] = Kill(began, ended, await self.start())
-            self._killing = False
+    async def terminate(self) -> None:
+        """SIGTERM it, and wait until it is gone. Raises ChildFailed when it does not stop in time."""
+        self._expected = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        self._remember_cpu()
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_WITHIN)
+        except TimeoutError:
+            raise ChildFailed(f"the connector did not stop within {STOP_WITHIN:g} s of SIGTERM") from None
+
+    def suspend(self) -> None:
+        """SIGSTOP: it keeps its connections, and does nothing."""
+        self._signal_group(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._signal_group(signal.SIGCONT)
 
     async def stop(self) -> None:
-        """SIGTERM it, wait, and note its exit code; SIGKILL when it does not stop in time."""
+        """End it: SIGTERM, wait, and note its exit code; SIGKILL when it does not stop in time."""
         process = self._process
         if process is None:
             return
-        if process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), STOP_WITHIN)
-            except TimeoutError:
-                await self._kill()
+        self.resume()
+        try:
+            await self.terminate()
+        except ChildFailed:
+            await self.kill()
         self.exit_code = process.returncode
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # whatever it left behind
+        self._signal_group(signal.SIGKILL)  # whatever it left behind
 
     @property
-    def fault(self) -> str | None:
-        """Say so when the connector ended by itself; None while it runs, or was killed on purpose."""
+    def died(self) -> str | None:
+        """Say so when the connector ended by itself; None while it runs, or was ended on purpose."""
         process = self._process
-        if process is None or process.returncode is None or self._killing:
+        if process is None or process.returncode is None or self._expected:
             return None
         return f"the connector ended by itself with code {process.returncode}; see {self._log}"
 
-    async def _kill(self) -> None:
+    def usage(self) -> tuple[float, int]:
+        """Give (seconds of processor time so far, bytes of memory now), its own children included."""
         process = self._process
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        if process is None or process.returncode is not None:
+            return self._past_cpu, 0
+        cpu, memory = self._past_cpu, 0
+        with contextlib.suppress(psutil.Error):
+            first = psutil.Process(process.pid)
+            for one in (first, *first.children(recursive=True)):
+                times = one.cpu_times()
+                cpu += times.user + times.system
+                memory += one.memory_info().rss
+        return cpu, memory
+
+    def _remember_cpu(self) -> None:
+        self._past_cpu = self.usage()[0]
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
 
     async def _takes_connections(self) -> bool:
         try:

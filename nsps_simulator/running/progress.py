@@ -21,18 +21,27 @@ WINDOW = 2.0  # seconds that the shown rates and percentiles look back
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
 
+APPLIED_HERE, WAITING = 1, 2  # what the target has done of an event, as far as its last call says
+
+
 class Progress:
     """Counts what the records say so far; `delivered` are events, each counted once however often it was told.
 
     folder: where the records are. processes: how many generators write. events: how many are planned.
+    `retrying` are events whose last call the target refused: the connector will try them again. `last_call` is the
+    time of the last call (monotonic).
     """
 
     def __init__(self, folder: Path, processes: int, events: int) -> None:
         self._attempts = [Follower(folder / f"attempts-{number}", ATTEMPT) for number in range(processes)]
         self._deliveries = Follower(folder / "deliveries", DELIVERY)
         self.events = self.accepted = self.refused = self.unanswered = self.retries = self.delivered = 0
+        self.retrying = self._accepted_and_told = 0
+        self.last_call = -math.inf
+        self.last_refused = False
         self._told = bytearray(events)
-        self.kills = 0
+        self._accepted = bytearray(events)
+        self.faults = 0
         self.stage = "starting"
         self.started = math.inf
         self._latencies: array[float] = array("f")
@@ -40,31 +49,50 @@ class Progress:
         self.percentiles = (math.nan, math.nan, math.nan)
         self.rates = (0.0, 0.0, 0.0)
 
+    @property
+    def open(self) -> int:
+        """How many accepted events the target has not been told of."""
+        return self.accepted - self._accepted_and_told
+
     def look(self) -> None:
         """Read what is new."""
         self._latencies = array("f")
         for follower in self._attempts:
-            for due, _, ended, event, status, attempt, _ in follower.new():
-                if event == NO_EVENT:
-                    continue
-                self.events += attempt == 1
-                self.retries += attempt > 1
-                if status < 100:
-                    self.unanswered += 1
-                    continue
-                self._latencies.append(ended - due)
-                if 200 <= status < 300:
-                    self.accepted += 1
-                else:
-                    self.refused += 1
-        for _, _, event, outcome, _ in self._deliveries.new():
-            if outcome != REFUSED and event < len(self._told) and not self._told[int(event)]:
-                self._told[int(event)] = 1
-                self.delivered += 1
+            for due, _, ended, event, status, attempt, *_ in follower.new():
+                if event != NO_EVENT:
+                    self._note_attempt(int(event), int(status), attempt == 1, ended - due)
+        for arrived, _, event, outcome, _ in self._deliveries.new():
+            if arrived >= self.last_call:
+                self.last_call, self.last_refused = arrived, outcome == REFUSED
+            if event < len(self._told):
+                self._note_call(int(event), refused=outcome == REFUSED)
         if self._latencies:
             ordered = sorted(self._latencies)
             self.percentiles = (quantile(ordered, 0.5), quantile(ordered, 0.95), quantile(ordered, 0.99))
         self._measure()
+
+    def _note_attempt(self, event: int, status: int, first: bool, latency: float) -> None:
+        self.events += first
+        self.retries += not first
+        if status < 100:
+            self.unanswered += 1
+            return
+        self._latencies.append(latency)
+        if not 200 <= status < 300:
+            self.refused += 1
+        elif not self._accepted[event]:
+            self._accepted[event] = 1
+            self.accepted += 1
+            self._accepted_and_told += self._told[event] == APPLIED_HERE
+
+    def _note_call(self, event: int, *, refused: bool) -> None:
+        before = self._told[event]
+        if before == APPLIED_HERE:
+            return
+        self.retrying += refused - (before == WAITING)
+        self._told[event] = WAITING if refused else APPLIED_HERE
+        self.delivered += not refused
+        self._accepted_and_told += not refused and self._accepted[event]
 
     def _measure(self) -> None:
         now = time.monotonic()
@@ -133,8 +161,8 @@ class Show:
         table.add_row("refused", f"{progress.refused:,}", "")
         table.add_row("without an answer", f"{progress.unanswered:,}", "")
         table.add_row("retries", f"{progress.retries:,}", "")
-        if progress.kills:
-            table.add_row("kills", f"{progress.kills}", "")
+        if progress.faults:
+            table.add_row("faults made", f"{progress.faults}", "")
         shown = "   ".join(
             f"{name} {value * 1000:,.1f} ms"
             for name, value in zip(("p50", "p95", "p99"), progress.percentiles, strict=True)

@@ -11,7 +11,9 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,12 @@ from typing import Any
 import msgspec
 
 from nsps_simulator.records import ATTEMPT, DELIVERY, Writer
-from nsps_simulator.sending.profile import shares
+from nsps_simulator.running.orphans import die_with_parent
+from nsps_simulator.running.proxy import Link, Proxy
 from nsps_simulator.sending.scenario import Scenario
-from nsps_simulator.sending.sender import Sender
+from nsps_simulator.sending.sender import Effort, Sender
 from nsps_simulator.target import Mood, Target
-from nsps_simulator.wire.events import Events
+from nsps_simulator.wire.bodies import Bodies, read_mapping
 
 try:
     from uvloop import run as _run
@@ -65,7 +68,7 @@ class Clock:
         self._start.value = moment
 
     def since(self) -> float:
-        """Seconds since the start; below nought before it."""
+        """Seconds since the start; below 0 before it."""
         return time.monotonic() - self.start
 
     async def started(self) -> float:
@@ -75,49 +78,89 @@ class Clock:
         return self.start
 
 
-def generator(scenario: Scenario, number: int, folder: Path, clock: Clock) -> None:
-    """Be one of the generators: send my share of the plan, note each attempt, and at the end my effort.
+class Report(msgspec.Struct):
+    """What a process says at its end. error: why what it noted is not complete; None when all went well."""
 
-    folder: where `attempts-N` (records) and `effort-N` (JSON) go.
-    """
-    _raise_file_limit(scenario.connections + 64)
-    gc.set_threshold(GC_THRESHOLD)
-    _run_loop(_generate(scenario, number, folder, clock))
+    error: str | None = None
+    effort: Effort | None = None
 
 
-def target(scenario: Scenario, mood: Mood, listener: socket.socket, folder: Path, clock: Clock) -> None:
-    """Be the external system: `deliveries` in the folder takes the records."""
+@dataclass(frozen=True)
+class Desk:
+    """What a process of a run works with: where records go, the common clock, and where it hands in its report."""
+
+    folder: Path
+    clock: Clock
+    out: Connection
+    conductor: int
+
+
+def generator(scenario: Scenario, number: int, desk: Desk) -> None:
+    """Be one of the generators: send my share of the plan, note each attempt in `attempts-N`, report my effort."""
+    _raise_file_limit(scenario.connections * len(scenario.endpoints) + 64)
+    writer = Writer(desk.folder / f"attempts-{number}", ATTEMPT)
+    sender = Sender(scenario, scenario.mine(number), writer)
+
+    async def send() -> None:
+        desk.clock.ready()
+        await sender.run(await desk.clock.started())
+
+    _run_to_the_end(send, writer, desk, lambda error: Report(error, sender.effort))
+
+
+def target(
+    scenario: Scenario, mood: Mood, mapping: Path | None, compared: bool, listener: socket.socket, desk: Desk
+) -> None:
+    """Be the external system: `deliveries` takes the records, `differences` says where bodies differ."""
     _raise_file_limit(8192)
+    writer = Writer(desk.folder / "deliveries", DELIVERY)
+    events = scenario.events()
+    bodies = Bodies(events, None if mapping is None else read_mapping(mapping), compared=compared)
+    clock, notes = desk.clock, desk.folder / "differences"
+    stand_in = Target(scenario.seed, mood, events, bodies, writer, clock.since, notes)
+
+    async def serve() -> None:
+        clock.ready()
+        await stand_in.serve(listener)
+
+    _run_to_the_end(serve, writer, desk, Report)
+
+
+def proxies(links: list[Link], listeners: list[socket.socket], desk: Desk) -> None:
+    """Be the network between others: a relay for each listener."""
+    _raise_file_limit(8192)
+
+    async def relay() -> None:
+        desk.clock.ready()
+        await asyncio.gather(
+            *(Proxy(link, desk.clock.since).serve(listener) for link, listener in zip(links, listeners, strict=True))
+        )
+
+    _run_to_the_end(relay, None, desk, Report)
+
+
+def _run_to_the_end(
+    work: Callable[[], Coroutine[Any, Any, None]],
+    writer: Writer | None,
+    desk: Desk,
+    report: Callable[[str | None], Report],
+) -> None:
+    """Work until it is done, SIGTERM says to stop, or the conductor is gone; then hand in the report."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the conductor decides when to stop, and sends SIGTERM
+    die_with_parent(desk.conductor)
     gc.set_threshold(GC_THRESHOLD)
-    _run_loop(_serve(scenario, mood, listener, folder, clock))
-
-
-async def _generate(scenario: Scenario, number: int, folder: Path, clock: Clock) -> None:
-    writer = Writer(folder / f"attempts-{number}", ATTEMPT)
-    mine = shares(scenario.plan.events, scenario.processes)[number]
-    sender = Sender(scenario, mine, writer)
+    error: str | None = None
     try:
-        await _until_stopped(_send(sender, clock))
-    finally:
+        _run(_until_stopped(work()))
+    except Exception as failure:  # noqa: BLE001  # whatever it is, it must not become a verdict on the connector
+        error = f"{type(failure).__name__}: {failure}"
+    if writer is not None:
         writer.close()
-        (folder / f"effort-{number}").write_bytes(msgspec.json.encode(sender.effort))
-
-
-async def _send(sender: Sender, clock: Clock) -> None:
-    clock.ready()
-    await sender.run(await clock.started())
-
-
-async def _serve(scenario: Scenario, mood: Mood, listener: socket.socket, folder: Path, clock: Clock) -> None:
-    writer = Writer(folder / "deliveries", DELIVERY)
-    events = Events(scenario.seed, scenario.population())
-    target = Target(scenario.seed, mood, events, writer, clock.since)
-    clock.ready()
-    await _until_stopped(target.serve(listener))
+        error = error or (writer.error if writer.lost else None)
+    desk.out.send_bytes(msgspec.json.encode(report(error)))
 
 
 async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Work until it is done, SIGTERM says to stop, or the conductor is gone."""
     task = asyncio.ensure_future(work)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     conductor = os.getppid()
@@ -127,11 +170,6 @@ async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
             task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-def _run_loop(main: Coroutine[Any, Any, None]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the conductor decides when to stop, and sends SIGTERM
-    _run(main)
 
 
 def _raise_file_limit(wanted: int) -> None:

@@ -8,12 +8,17 @@ The time of an event is a pure function of the profile and the event's index, so
 from __future__ import annotations
 
 import math
+import random
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+
+POISSON = "poisson"
+EVEN = "even"
+BLOCK = 1024  # events: see Plan.due
 
 
 class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"start": "from", "end": "to"}):
@@ -33,14 +38,18 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
 class Plan:
     """The planned time of each event.
 
-    segments: the profile, in order. events: how many events leave in all; None for as many as the profile
-    holds. When the profile holds fewer, its last segment's final rate goes on for the rest.
+    segments: the profile, in order. limit: how many events leave in all; None for as many as the profile
+    holds. When the profile holds fewer, its last segment's final rate goes on for the rest. arrivals: POISSON
+    (events leave independently of each other, as those of many subscribers do) or EVEN (at equal distances).
+    seed: of the Poisson arrivals.
 
     Raises ValueError for a profile that can never send what it should.
     """
 
     segments: tuple[Segment, ...]
     limit: int | None = None
+    arrivals: str = EVEN
+    seed: int = 0
 
     def __post_init__(self) -> None:
         for segment in self.segments:
@@ -64,7 +73,7 @@ class Plan:
     @property
     def seconds(self) -> float:
         """How long the plan runs, from the start to its last event."""
-        return self.due()(self.events - 1)
+        return self._clock()(self.events)
 
     @property
     def peak(self) -> float:
@@ -72,14 +81,54 @@ class Plan:
         return max(max(segment.start, segment.end) for segment in self.segments)
 
     def due(self) -> Callable[[int], float]:
-        """Give the function from an event's index to its planned time, in seconds from the start."""
+        """Give the function from an event's index to its planned time, in seconds from the start.
+
+        Poisson arrivals are made in blocks, so that the time of an event can be told without those before it:
+        a Poisson process of which it is known that so many events fall into a stretch has them there at
+        independent, uniform places. So the distances are exponential, and only the count of a whole block is
+        not left to chance.
+        """
+        at = self._clock()
+        if self.arrivals == EVEN:
+            return at
+        events, seed = self.events, self.seed
+        current, places = -1, [0.0]
+
+        def poisson(index: int) -> float:
+            nonlocal current, places
+            block, place = divmod(index, BLOCK)
+            if block != current:
+                size = min(BLOCK, events - block * BLOCK)
+                chance = random.Random(seed * 1_000_003 + block)  # noqa: S311  # a repeatable load, no secret
+                current, places = block, sorted(chance.random() * size for _ in range(size))
+            return at(block * BLOCK + places[place])
+
+        return poisson
+
+    def busy_from(self, share: float) -> tuple[float, float]:
+        """Give the longest stretch (from, to; in seconds) in which the rate is at least `share` of the peak."""
+        least, best, begin, now = share * self.peak, (0.0, 0.0), None, 0.0
+        for segment in self.segments:
+            inside = _stretch(segment, least)
+            if inside is None:
+                begin = None
+            else:
+                begin = now + inside[0] if begin is None or inside[0] > 0 else begin
+                if now + inside[1] - begin > best[1] - best[0]:
+                    best = (begin, now + inside[1])
+                begin = begin if inside[1] == segment.seconds else None
+            now += segment.seconds
+        return best
+
+    def _clock(self) -> Callable[[float], float]:
+        """Give the function from a number of events (also a broken one) to the time when so many have left."""
         starts, counts = [0.0], [0.0]
         for segment in self.segments:
             starts.append(starts[-1] + segment.seconds)
             counts.append(counts[-1] + segment.events)
         segments = self.segments
 
-        def at(index: int) -> float:
+        def at(index: float) -> float:
             number = min(bisect_right(counts, index) - 1, len(segments))
             left = index - counts[number]
             if number == len(segments):
@@ -91,6 +140,16 @@ class Plan:
             return starts[number] + (2 * left / (segment.start + root) if left else 0.0)
 
         return at
+
+
+def _stretch(segment: Segment, least: float) -> tuple[float, float] | None:
+    """Give the part of a segment (in seconds from its start) in which the rate is at least `least`."""
+    if segment.start >= least and segment.end >= least:
+        return 0.0, segment.seconds
+    if segment.start < least and segment.end < least:
+        return None
+    crossing = segment.seconds * (least - segment.start) / (segment.end - segment.start)
+    return (crossing, segment.seconds) if segment.end > segment.start else (0.0, crossing)
 
 
 def steady(rate: float, seconds: float) -> tuple[Segment, ...]:

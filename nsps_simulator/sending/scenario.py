@@ -2,77 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from nsps_simulator.sending.profile import Plan
+from nsps_simulator.sending.profile import Plan, shares
 from nsps_simulator.wire.chaos import CALM, Chaos
+from nsps_simulator.wire.endpoint import TRUST_THE_SYSTEM, Endpoint, Tls
+from nsps_simulator.wire.events import Events
 from nsps_simulator.wire.population import LIFE, Population
+from nsps_simulator.wire.retry import GUIDE, Gaps
 
-PATH = "/process-event"  # of NSPS, when the URL names none
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where the connector listens, and the token it wants; the token is never shown."""
-
-    host: str
-    port: int
-    path: str
-    tls: bool
-    token: str = field(repr=False)
-
-    @property
-    def host_header(self) -> bytes:
-        """The value of the Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}".encode()
-
-    @property
-    def url(self) -> str:
-        """The address in full."""
-        return f"{'https' if self.tls else 'http'}://{self.host_header.decode()}{self.path}"
-
-
-def endpoint(url: str, token: str) -> Endpoint:
-    """Read a URL such as http://127.0.0.1:3000; without any path, not even a slash, it is NSPS's usual one.
-
-    Raises ValueError that says what is wrong with it.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"{url!r} is no http:// or https:// address")
-    if parts.username or parts.password:
-        raise ValueError("the URL must not hold a user or a password; use --token")
-    if not token.isascii() or not token.isprintable():
-        raise ValueError("the token must be printable ASCII")
-    path = parts.path or PATH
-    if parts.query:
-        path += f"?{parts.query}"
-    if not path.isascii() or not path.isprintable() or " " in path:
-        raise ValueError(f"the path {path!r} must be printable ASCII, percent-encoded")
-    tls = parts.scheme == "https"
-    return Endpoint(parts.hostname, parts.port or (443 if tls else 80), path, tls, token)
+RANDOM = "random"
+SUBSCRIBER = "subscriber"
 
 
 @dataclass(frozen=True)
 class Scenario:
     """A run, seen from NSPS.
 
-    timeout: seconds NSPS waits for an answer. patience: seconds after the plan's end in which retries go
-    on. connections: how many may be open at once, for each generator process. closed: connections of a
-    closed loop, 0 for the open one; it ends after closed_seconds. processes: how many generators share
-    the plan.
+    endpoints: where the connector's replicas listen. spread: RANDOM picks one for each attempt, SUBSCRIBER
+    always the same one for a subscriber. timeout: seconds NSPS waits for an answer. patience: seconds after
+    the plan's end in which retries go on. connections: how many may be open at once to each replica, for each
+    generator process. closed: connections of a closed loop, 0 for the open one; it ends after
+    closed_seconds. processes: how many generators share the plan. gaps: the retry schedule. only: the one
+    subscriber whose events are sent, None for all.
     """
 
     seed: int
-    endpoint: Endpoint
+    endpoints: tuple[Endpoint, ...]
     plan: Plan
     subscribers: int = 100_000
     episode: int = 4
     cohort: int = 256
     flavour: str = LIFE
+    perl: float = 0.0
     time_scale: float = 60.0
+    gaps: Gaps = GUIDE
     chaos: Chaos = CALM
     connections: int = 500
     timeout: float = 30.0
@@ -80,12 +45,32 @@ class Scenario:
     closed: int = 0
     closed_seconds: float = 0.0
     processes: int = 1
+    spread: str = RANDOM
+    only: int | None = None
+    tls: Tls = TRUST_THE_SYSTEM
 
     def population(self) -> Population:
         """Make the subscribers. Raises ValueError when a number is out of its range."""
         return Population(self.seed, self.subscribers, episode=self.episode, cohort=self.cohort, flavour=self.flavour)
 
+    def events(self) -> Events:
+        """Make the events."""
+        return Events(self.seed, self.population(), perl=self.perl)
+
+    def mine(self, number: int) -> Sequence[int]:
+        """Give the events that generator `number` sends."""
+        share = shares(self.plan.events, self.processes)[number]
+        if self.only is None:
+            return share
+        population = self.population()
+        return [index for index in share if population.locate(index)[0] == self.only]
+
+    @property
+    def load_seconds(self) -> float:
+        """How long new events leave."""
+        return self.closed_seconds if self.closed else self.plan.seconds
+
     @property
     def longest(self) -> float:
         """The seconds after which the generators give up."""
-        return (self.closed_seconds if self.closed else self.plan.seconds) + self.patience
+        return self.load_seconds + self.patience

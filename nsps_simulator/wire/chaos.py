@@ -20,7 +20,7 @@ class Trouble(IntEnum):
     GARBAGE = 4  # no event at all: a 4xx, or a closed connection, is due
 
 
-GARBAGE_BURST = 8
+GARBAGE_BURST = 8  # one of each kind
 
 
 @dataclass(frozen=True)
@@ -49,27 +49,38 @@ class Chaos:
 
 CALM = Chaos()
 MIXED = Chaos(cut=0.01, slow=0.002, token=0.002, garbage=0.0005)
+SURE_WITHIN = 600  # events: each trouble that was asked for happens at least once among so many
 
 
 class Fate:
-    """Draws the trouble of each event."""
+    """Draws the trouble of each of `events` events; one event for each trouble that was asked for is sure to
+    have it, however small its share.
+    """
 
-    def __init__(self, seed: int, chaos: Chaos) -> None:
+    def __init__(self, seed: int, chaos: Chaos, events: int) -> None:
         self._seed = branch(seed, "chaos")
         whole = 1 << 64
         self._bounds = []
+        self._sure: dict[int, Trouble] = {}
+        span = min(events, SURE_WITHIN)
         bound = 0.0
-        for share, trouble in (
-            (chaos.cut, Trouble.CUT),
-            (chaos.slow, Trouble.SLOW),
-            (chaos.token, Trouble.TOKEN),
-            (chaos.garbage, Trouble.GARBAGE),
+        for place, (share, trouble) in enumerate(
+            (
+                (chaos.token, Trouble.TOKEN),
+                (chaos.garbage, Trouble.GARBAGE),
+                (chaos.cut, Trouble.CUT),
+                (chaos.slow, Trouble.SLOW),
+            )
         ):
             bound += share
             self._bounds.append((int(bound * whole), trouble))
+            if share:
+                self._sure.setdefault(place * span // 5, trouble)
 
     def of(self, index: int) -> Trouble:
         """Say what the first attempt of an event suffers; GARBAGE means that garbage comes along with it."""
+        if (sure := self._sure.get(index)) is not None:
+            return sure
         luck = draw(self._seed, index)
         for bound, trouble in self._bounds:
             if luck < bound:
@@ -90,5 +101,9 @@ GARBAGE = (
 
 
 def garbage(number: int, path: bytes, headers: bytes) -> bytes:
-    """Render a request that no connector may answer with a 2xx; `headers` end with a line break each."""
+    """Render a request that is no event; `headers` end with a line break each.
+
+    It is due a 4xx, or a closed connection. A 2xx accepts what is no event, and a 500 says that the connector
+    has an error of its own.
+    """
     return GARBAGE[number % len(GARBAGE)] % (path, headers)

@@ -13,6 +13,7 @@ from typing import cast
 from nsps_simulator.records import NO_ANSWER
 
 HEAD_LIMIT = 64 * 1024
+ANSWER_LIMIT = 4 << 20  # bytes; a longer answer counts as none
 SLOW_PIECES = 8
 SLOW_PAUSE = 0.05  # seconds between the pieces of a slow upload
 
@@ -23,14 +24,17 @@ class Connection(asyncio.Protocol):
     ended: called with the connection and the status (or NO_ANSWER) when a request is over; the connection is
     then `open` and may be used again, or it is not and is to be forgotten.
     lost: called when the connection closes while no request is under way.
+    `answer` is the last answer as it came, head and body, while `ended` is called.
     """
 
     __slots__ = (
         *("_buffer", "_ended", "_lost", "_timers", "_transport", "_until_close"),
-        *("attempt", "busy", "due", "index", "open", "sent", "trouble"),
+        *("answer", "attempt", "busy", "due", "endpoint", "index", "open", "sent", "trouble"),
     )
 
-    def __init__(self, ended: Callable[[Connection, int], None], lost: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, ended: Callable[[Connection, int], None], lost: Callable[[Connection], None], endpoint: int = 0
+    ) -> None:
         self._ended = ended
         self._lost = lost
         self._buffer = b""
@@ -42,6 +46,8 @@ class Connection(asyncio.Protocol):
         # The request under way, for its owner to note: see records.Attempt.
         self.index = self.attempt = self.trouble = 0
         self.due = self.sent = 0.0
+        self.endpoint = endpoint  # which of the connectors' addresses it leads to
+        self.answer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin (called by the event loop)."""
@@ -93,18 +99,23 @@ class Connection(asyncio.Protocol):
         if complete is None:
             self._buffer = data
             self._until_close = status if keep is None else 0
+            if len(data) > ANSWER_LIMIT:
+                self._until_close = 0
+                self.cut()
             return
         if status < 200:  # an interim answer, such as 100 Continue
             self._buffer = b""
             if len(data) > complete:
                 self.data_received(data[complete:])
             return
+        self.answer = data
         self._finish(status, bool(keep) and len(data) == complete)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End (called by the event loop)."""
         self.open = False
         if self.busy:
+            self.answer = self._buffer if self._until_close else b""
             self._finish(self._until_close if exc is None and self._until_close else NO_ANSWER, False)
         else:
             self._lost(self)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nsps_simulator.sending.scenario import Endpoint
 from nsps_simulator.wire.chaos import garbage
+from nsps_simulator.wire.endpoint import Endpoint
 from nsps_simulator.wire.events import Events
 
 

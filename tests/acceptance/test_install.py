@@ -74,4 +74,4 @@ def test_every_module_and_the_mark_of_types_are_installed(installed: Path) -> No
 
 def test_the_simulator_is_installed_without_the_connector(source: Path, tmp_path: Path) -> None:
     install(source / "nsps_simulator", "nsps_simulator", tmp_path)
-    assert "--profile" in run(tmp_path, "nsps-simulator", "--help")
+    assert "--profile" in run(tmp_path, "nsps-simulator", "run", "--help")

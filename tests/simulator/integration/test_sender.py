@@ -10,8 +10,9 @@ import uvloop
 
 from nsps_simulator.records import ATTEMPT, Writer
 from nsps_simulator.sending.profile import Plan, steady
-from nsps_simulator.sending.scenario import Scenario, endpoint
+from nsps_simulator.sending.scenario import Scenario
 from nsps_simulator.sending.sender import Sender
+from nsps_simulator.wire.endpoint import endpoint
 
 EVENTS = 1500
 
@@ -42,7 +43,7 @@ def test_the_generator_sleeps_between_two_events_that_are_less_than_a_millisecon
         server = await asyncio.get_running_loop().create_server(Accepting, "127.0.0.1", 0)
         scenario = Scenario(
             seed=1,
-            endpoint=endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "made-up"),
+            endpoints=(endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "made-up"),),
             plan=Plan(steady(3000, EVENTS / 3000)),
         )
         writer = Writer(tmp_path / "attempts", ATTEMPT)

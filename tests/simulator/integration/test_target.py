@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientConnectionError, ClientSession, ClientTimeout
+from aiohttp import ClientConnectionError, ClientError, ClientSession, ClientTimeout
 
-from nsps_simulator.records import APPLIED, DELIVERY, NO_EVENT, REFUSED, UNANSWERED, Delivery, Writer, deliveries
-from nsps_simulator.target import CHEERFUL, Mood, Target
+from nsps_simulator.records import APPLIED, DELIVERY, NO_EVENT, REFUSED, UNANSWERED, Body, Delivery, Writer, deliveries
+from nsps_simulator.target import CHEERFUL, DOWN, WRONG, Mood, Target, Trouble
+from nsps_simulator.wire.bodies import Bodies
 from nsps_simulator.wire.events import Events
 from nsps_simulator.wire.population import Population
 
@@ -46,13 +47,15 @@ async def standing(path: Path, mood: Mood = CHEERFUL) -> AsyncIterator[Stand]:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     began = time.monotonic()
-    target = Target(1, mood, EVENTS, Writer(path, DELIVERY), lambda: time.monotonic() - began)
+    writer = Writer(path, DELIVERY)
+    target = Target(1, mood, EVENTS, Bodies(EVENTS), writer, lambda: time.monotonic() - began, path.with_name("notes"))
     serving = asyncio.create_task(target.serve(listener))
     async with ClientSession(timeout=ClientTimeout(total=5)) as session:
         yield Stand(f"http://127.0.0.1:{port}/hlr", session, path, target)
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await serving
+    writer.close()
 
 
 async def test_it_notes_which_event_it_was_told_and_when(tmp_path: Path) -> None:
@@ -60,10 +63,10 @@ async def test_it_notes_which_event_it_was_told_and_when(tmp_path: Path) -> None
         before = time.monotonic()
         assert [await stand.post(index) for index in (3, 1, 3)] == [200, 200, 200]
     records = stand.records()
-    assert [(record.event, record.outcome, record.mangled) for record in records] == [
-        (3, APPLIED, 0),
-        (1, APPLIED, 0),
-        (3, APPLIED, 0),
+    assert [(record.event, record.outcome, record.body) for record in records] == [
+        (3, APPLIED, Body.SAME),
+        (1, APPLIED, Body.SAME),
+        (3, APPLIED, Body.SAME),
     ]
     assert before < records[0].arrived <= records[0].ended < records[1].arrived
 
@@ -80,12 +83,23 @@ async def test_a_body_that_is_another_events_is_noted(tmp_path: Path) -> None:
     async with standing(tmp_path / "file") as stand:
         await stand.post(5, EVENTS.event_id(6).decode())
         await stand.post(5, data=b'{"imsi": "of the connector itself"}')
-    assert [(record.event, record.mangled) for record in stand.records()] == [(6, 1), (5, 0)]
+    assert [(record.event, record.body) for record in stand.records()] == [(6, Body.MIXED_UP), (5, Body.ALTERED)]
+    assert "event_id is another event's" in (tmp_path / "notes").read_text()
+
+
+async def test_a_key_that_is_not_the_event_id_leaves_the_event_to_be_found_elsewhere(tmp_path: Path) -> None:
+    event_id = EVENTS.event_id(5).decode()
+    async with standing(tmp_path / "file") as stand:
+        await stand.post(5, "0f" * 16)
+        headers = {"Idempotency-Key": "0f" * 16, "x-event-id": event_id}
+        await stand.post(5, headers=headers, data=b'{"a": 1}')
+        await stand.post(5, "0f" * 16, data=f'{{"subject": {{"id": "{event_id}"}}}}'.encode())
+    assert [record.event for record in stand.records()] == [5, 5, 5]
 
 
 async def test_an_event_of_nobody_is_noted_as_such(tmp_path: Path) -> None:
     async with standing(tmp_path / "file") as stand:
-        assert await stand.post(5, "nonsense") == 200
+        assert await stand.post(5, "nonsense", data=b"{}") == 200
         assert await stand.post(5, "", data=b"nonsense") == 200
     assert [record.event for record in stand.records()] == [NO_EVENT, NO_EVENT]
 
@@ -114,6 +128,18 @@ async def test_a_flaky_target_refuses_and_applies_nothing(tmp_path: Path) -> Non
     assert [record.outcome for record in stand.records()] == [REFUSED]
 
 
+async def test_a_flaky_target_is_well_again_when_the_load_has_ended(tmp_path: Path) -> None:
+    async with standing(tmp_path / "file", Mood(flaky=1.0, heals=0.0)) as stand:
+        assert await stand.post(5) == 200
+
+
+async def test_a_target_that_answers_wrongly_has_applied_the_event(tmp_path: Path) -> None:
+    async with standing(tmp_path / "file", Mood(troubles=(Trouble(WRONG, 0, 99, 1.0),))) as stand:
+        with pytest.raises(ClientError):
+            await stand.post(5)
+    assert [(record.event, record.outcome) for record in stand.records()] == [(5, UNANSWERED)]
+
+
 async def test_a_caller_that_leaves_has_told_it_all_the_same(tmp_path: Path) -> None:
     async with standing(tmp_path / "file", Mood(latency=30.0)) as stand:
         with pytest.raises(TimeoutError):
@@ -122,7 +148,7 @@ async def test_a_caller_that_leaves_has_told_it_all_the_same(tmp_path: Path) -> 
 
 
 async def test_nobody_listens_while_it_is_down_and_it_comes_back(tmp_path: Path) -> None:
-    async with standing(tmp_path / "file", Mood(down=((0.2, 0.5),))) as stand:
+    async with standing(tmp_path / "file", Mood(troubles=(Trouble(DOWN, 0.2, 0.5),))) as stand:
         assert await stand.post(1) == 200
         refused = answered = False
         while not answered:

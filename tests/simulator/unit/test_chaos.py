@@ -11,7 +11,7 @@ from nsps_simulator.wire.chaos import CALM, GARBAGE, MIXED, Chaos, Fate, Trouble
 
 
 def test_trouble_comes_in_the_shares_asked_for() -> None:
-    fate = Fate(1, Chaos(cut=0.2, slow=0.1, token=0.05, garbage=0.02))
+    fate = Fate(1, Chaos(cut=0.2, slow=0.1, token=0.05, garbage=0.02), 20_000)
     counts = Counter(fate.of(index) for index in range(20_000))
     assert counts[Trouble.CUT] / 20_000 == pytest.approx(0.2, abs=0.01)
     assert counts[Trouble.SLOW] / 20_000 == pytest.approx(0.1, abs=0.01)
@@ -20,7 +20,7 @@ def test_trouble_comes_in_the_shares_asked_for() -> None:
 
 
 def test_trouble_repeats_by_seed() -> None:
-    first, second, other = Fate(1, MIXED), Fate(1, MIXED), Fate(2, MIXED)
+    first, second, other = Fate(1, MIXED, 5000), Fate(1, MIXED, 5000), Fate(2, MIXED, 5000)
     fates = [first.of(index) for index in range(5000)]
     assert fates == [second.of(index) for index in range(5000)]
     assert fates != [other.of(index) for index in range(5000)]
@@ -28,7 +28,7 @@ def test_trouble_repeats_by_seed() -> None:
 
 def test_calm_troubles_nobody() -> None:
     assert not CALM.any
-    assert {Fate(1, CALM).of(index) for index in range(1000)} == {Trouble.NONE}
+    assert {Fate(1, CALM, 1000).of(index) for index in range(1000)} == {Trouble.NONE}
 
 
 @pytest.mark.parametrize("shares", [{"cut": -0.1}, {"slow": 1.1}, {"cut": 0.6, "token": 0.6}, {"cut": float("nan")}])
@@ -50,3 +50,11 @@ def test_no_garbage_could_pass_for_an_event() -> None:
         except orjson.JSONDecodeError:
             continue
         assert not (isinstance(document, dict) and isinstance(document.get("data"), dict) and "pb_data" in document)
+
+
+@pytest.mark.parametrize("events", [5, 100, 1_000_000])
+def test_each_trouble_that_was_asked_for_happens_at_least_once(events: int) -> None:
+    fate = Fate(1, Chaos(cut=1e-9, slow=1e-9, token=1e-9, garbage=1e-9), events)
+    made = [trouble for index in range(min(events, 1000)) if (trouble := fate.of(index))]
+    assert sorted(made) == [Trouble.CUT, Trouble.SLOW, Trouble.TOKEN, Trouble.GARBAGE]
+    assert not any(Fate(1, Chaos(cut=0.5), events).of(index) == Trouble.TOKEN for index in range(5))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 import uuid
+from collections import Counter
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -44,12 +45,21 @@ def test_another_seed_gives_other_events() -> None:
 def test_bodies_satisfy_the_protocol(documents: list[dict[str, Any]]) -> None:
     for document in documents:
         assert uuid.UUID(document["event_id"]).version == 4
-        assert isinstance(document["data"]["event_type"], str)
         variables = document["data"]["variables"]
-        assert {"i_event", "i_account", "i_env", "event_time", "curr_status", "prev_status"} <= variables.keys()
+        assert {"i_event", "i_env", "event_time", "curr_status", "prev_status"} <= variables.keys()
         assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", variables["event_time"])
-        assert document["pb_data"]["account_info"]["bill_status"]
         assert datetime.fromisoformat(document["updated_at"]).tzinfo is not None
+
+
+def test_events_of_cards_customers_and_numbers_have_no_account_and_all_others_have(
+    documents: list[dict[str, Any]],
+) -> None:
+    for document in documents:
+        kind, account = document["data"]["event_type"], document["pb_data"].get("account_info")
+        if kind in {"SIM/Created", "SIM/Deleted"} or kind.startswith(("Customer/", "DID/")):
+            assert account is None
+        else:
+            assert account["bill_status"]
 
 
 def test_no_two_events_share_an_id(documents: list[dict[str, Any]]) -> None:
@@ -64,36 +74,84 @@ def test_a_later_event_is_always_the_newer_state(documents: list[dict[str, Any]]
 
 def test_a_body_is_of_one_account_throughout(documents: list[dict[str, Any]]) -> None:
     for document in documents:
-        account = document["data"]["variables"]["i_account"]
-        assert document["pb_data"]["account_info"].get("i_account", account) == account
-        assert document["pb_data"].get("sim_info", {}).get("i_account", account) == account
+        account = document["data"]["variables"].get("i_account")
+        assert (document["pb_data"].get("account_info") or {}).get("i_account", account) == account
+        assert (document["pb_data"].get("sim_info") or {}).get("i_account", account) == account
 
 
-def test_a_replaced_sim_names_the_one_before_it() -> None:
-    events = events_of(1, subscribers=10)
-    last: dict[int, int] = {}
-    replaced = 0
-    for index in range(1000):
+def test_a_card_is_created_assigned_moved_removed_and_deleted() -> None:
+    events = events_of(1, subscribers=20)
+    holders: dict[str, int | None] = {}
+    seen = Counter[str]()
+    for index in range(4000):
         document = orjson.loads(events.body(index))
-        if "sim_info" not in document["pb_data"]:
-            last.pop(document["data"]["variables"]["i_account"], None)
+        kind, data = document["data"]["event_type"], document["pb_data"]
+        if not kind.startswith("SIM/"):
             continue
-        sim = document["pb_data"]["sim_info"]
-        if document["data"]["event_type"] == "SIM/Replaced" and sim["i_account"] in last:
-            replaced += 1
-            assert document["pb_data"]["prev_sim_info"]["i_sim_card"] == last[sim["i_account"]]
-        last[sim["i_account"]] = sim["i_sim_card"]
-    assert replaced > 10
+        card, previous = (data.get(name) or {} for name in ("sim_info", "prev_sim_info"))
+        account = document["data"]["variables"].get("i_account")
+        if kind == "SIM/Created":
+            assert card["imsi"] not in holders
+            holders[card["imsi"]] = None
+        elif kind == "SIM/Deleted":
+            assert holders.pop(card["imsi"]) is None, "only a free card is deleted"
+        if kind == "SIM/Replaced":
+            if previous:
+                assert holders.get(previous["imsi"], account) == account, "a card is taken from who has it"
+                holders[previous["imsi"]] = None
+            if card:
+                assert holders.get(card["imsi"]) is None, "a card is given when it is free"
+                holders[card["imsi"]] = account
+            seen[f"{'assigned' if card else ''}{'removed' if previous else ''}"] += 1
+    assert min(seen[name] for name in ("assigned", "removed", "assignedremoved")) > 10
+
+
+def test_neighbours_share_the_numbers_of_portabilling_each_in_an_environment_of_its_own() -> None:
+    events = events_of(1, subscribers=2)
+    named = [events.describe(index) for index in range(16)]
+    accounts = {(fact["i_env"], fact["i_account"]) for fact in named if "i_account" in fact}
+    assert {env for env, _ in accounts} == {1, 3}
+    assert {account for env, account in accounts if env == 1} & {account for env, account in accounts if env == 3}
+    assert not set(events.resources(0)) & set(events.resources(1)) or named[0]["i_env"] == named[1]["i_env"]
+
+
+def test_two_events_share_a_resource_when_they_concern_one_account_or_one_card(
+    documents: list[dict[str, Any]],
+) -> None:
+    events = events_of(1)
+    owners: dict[int, set[str]] = {}
+    for index, document in enumerate(documents):
+        for key in events.resources(index, frozenset({"card", "previous_card"})):
+            data = document["pb_data"]
+            cards = [data[name] for name in ("sim_info", "prev_sim_info") if data.get(name)]
+            imsis = {str(card["imsi"]) for card in cards}
+            owners[key] = owners.get(key, imsis) & imsis
+    assert owners
+    assert all(len(imsis) >= 1 for imsis in owners.values())
+    assert events.resources(3, frozenset()) == ()
+
+
+def test_perls_types_are_the_same_values_in_another_dress() -> None:
+    plain, perl = events_of(1), Events(1, Population(1, 5000), perl=1.0)
+    for index in range(300):
+        one, other = orjson.loads(plain.body(index)), orjson.loads(perl.body(index))
+        assert str(one["data"]["variables"]["i_event"]) == other["data"]["variables"]["i_event"]
+        account = one["pb_data"].get("account_info") or {}
+        if "blocked" in account:
+            assert other["pb_data"]["account_info"]["blocked"] == ("Y" if account["blocked"] else "N")
+        if one["pb_data"].get("sim_info", "absent") is None:
+            assert other["pb_data"]["sim_info"] == []
 
 
 def test_nobody_real_can_be_meant(documents: list[dict[str, Any]]) -> None:
     for document in documents:
-        account = document["pb_data"]["account_info"]
+        account = document["pb_data"].get("account_info") or {}
         if "email" in account:
             assert account["email"].endswith("@example.invalid")
             assert re.fullmatch(r"Subscriber-\d+", account["lastname"])
             assert account["id"].startswith("999")
-            assert document["pb_data"]["sim_info"]["imsi"].startswith("00101")
+        for name in ("sim_info", "prev_sim_info"):
+            assert (document["pb_data"].get(name) or {}).get("imsi", "00101").startswith("00101")
 
 
 def test_sizes_are_those_of_real_events_with_a_tail_to_a_megabyte() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsps_simulator.wire.population import BILL_RUN, LIFE, LIMIT, SCRIPTS, STEPS, Population
+from nsps_simulator.wire.population import BILL_RUN, LIFE, LIMIT, SCRIPTS, STEPS, Moment, Population
 
 
 @given(
@@ -40,12 +40,16 @@ def test_ten_million_subscribers_need_no_memory() -> None:
 @pytest.mark.parametrize("flavour", [LIFE, BILL_RUN])
 def test_nobody_is_blocked_twice_or_unblocked_while_open(flavour: str) -> None:
     population = Population(3, 10 * SCRIPTS, flavour=flavour)
+    begins, ends = (
+        {"Account/Blocked", "Account/Status/Suspended"},
+        {"Account/Unblocked", "Account/Status/SuspensionRemoved"},
+    )
     for subscriber in range(10 * SCRIPTS):
         blocked = False
         for step in range(3 * STEPS):
             moment = population.moment(subscriber, step)
-            assert (moment.event_type == "Account/Blocked") == (moment.blocked and not blocked)
-            assert (moment.event_type == "Account/Unblocked") == (blocked and not moment.blocked)
+            assert (moment.event_type in begins) == (moment.blocked and not blocked)
+            assert (moment.event_type in ends) == (blocked and not moment.blocked)
             assert moment.bill_status == ("suspended" if moment.blocked else "open")
             blocked = moment.blocked
 
@@ -53,22 +57,20 @@ def test_nobody_is_blocked_twice_or_unblocked_while_open(flavour: str) -> None:
 def test_counts_go_on_where_the_script_begins_again() -> None:
     population = Population(3, 50)
     for subscriber in range(50):
-        before = population.moment(subscriber, 0)
-        for step in range(1, 5 * STEPS):
+        before = Moment("", cards=0)
+        for step in range(5 * STEPS):
             now = population.moment(subscriber, step)
-            assert now.sims - before.sims == (now.event_type == "SIM/Replaced")
-            assert now.products - before.products == (now.event_type == "Subscriber/Updated")
-            assert now.renewals - before.renewals == (now.event_type == "Bundle/Renewed")
+            assert now.cards - before.cards == (now.event_type == "SIM/Created")
+            assert now.products - before.products == (now.event_type == "Account/Product/Changed")
+            assert now.renewals - before.renewals == (now.event_type == "Account/ProductAddon/Changed")
             before = now
 
 
 def test_lives_hold_everything_that_happens_to_subscribers() -> None:
     population = Population(1, 1000)
-    kinds = {population.moment(subscriber, step).event_type for subscriber in range(200) for step in range(STEPS)}
-    assert kinds == {
-        *("SIM/Updated", "SIM/Replaced", "Subscriber/Updated"),
-        *("Account/Blocked", "Account/Unblocked", "Bundle/Renewed"),
-    }
+    kinds = {population.moment(subscriber, step).event_type for subscriber in range(300) for step in range(STEPS)}
+    assert {kind.partition("/")[0] for kind in kinds} == {"SIM", "Account", "Customer", "DID"}
+    assert {"SIM/Created", "SIM/Replaced", "SIM/Updated", "SIM/Deleted"} <= kinds
 
 
 @pytest.mark.parametrize("subscribers", [0, -1, LIMIT + 1])

@@ -17,6 +17,7 @@ def test_repeats_do_not_hide_events_that_are_still_missing(tmp_path: Path) -> No
     writer.close()
     progress.look()
     assert progress.delivered == 2
+    assert progress.retrying == 1
 
 
 def test_attempts_are_told_apart_by_their_end(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_attempts_are_told_apart_by_their_end(tmp_path: Path) -> None:
     for number in range(2):
         writer = Writer(tmp_path / f"attempts-{number}", ATTEMPT)
         for event, status, attempt in ends[number::2]:
-            writer.add(1.0, 1.0, 1.5, event, status, attempt, 0)
+            writer.add(1.0, 1.0, 1.5, event, status, attempt, 0, 0, 0)
         writer.close()
     progress.look()
     progress.look()

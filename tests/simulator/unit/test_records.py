@@ -11,12 +11,12 @@ from nsps_simulator.records import ATTEMPT, DELIVERY, Attempt, Delivery, Followe
 def test_a_follower_sees_each_record_once(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "file", ATTEMPT)
     follower = Follower(tmp_path / "file", ATTEMPT)
-    writer.add(1.0, 2.0, 3.0, 7, 202, 1, 0)
+    writer.add(1.0, 2.0, 3.0, 7, 202, 1, 0, 0, 0)
     assert list(follower.new()) == [], "not flushed yet"
     writer.flush()
-    assert list(follower.new()) == [(1.0, 2.0, 3.0, 7, 202, 1, 0)]
+    assert list(follower.new()) == [(1.0, 2.0, 3.0, 7, 202, 1, 0, 0, 0)]
     assert list(follower.new()) == []
-    writer.add(4.0, 5.0, 6.0, 8, 503, 2, 1)
+    writer.add(4.0, 5.0, 6.0, 8, 503, 2, 1, 0, 0)
     writer.close()
     assert [record[3] for record in follower.new()] == [8]
 
@@ -34,7 +34,7 @@ def test_half_a_record_is_left_for_later(tmp_path: Path) -> None:
 def test_many_records_survive_the_buffers(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "file", ATTEMPT)
     for index in range(20_000):
-        writer.add(0.0, 0.0, 0.0, index, 202, 1, 0)
+        writer.add(0.0, 0.0, 0.0, index, 202, 1, 0, 0, 0)
     writer.close()
     assert [attempt.event for attempt in attempts([tmp_path / "file"])] == list(range(20_000))
 
@@ -54,7 +54,7 @@ def test_a_disk_that_is_full_for_a_while_loses_no_record(tmp_path: Path) -> None
     kept, full = os.dup(descriptor), os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, descriptor)
     for index in range(20_000):
-        writer.add(0.0, 0.0, 0.0, index, 202, 1, 0)
+        writer.add(0.0, 0.0, 0.0, index, 202, 1, 0, 0, 0)
     writer.flush()
     assert "No space left on device" in (writer.error or "")
     os.dup2(kept, descriptor)
@@ -70,7 +70,7 @@ def test_records_that_never_reach_the_disk_are_admitted(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.symlink_to("/dev/full")
     writer = Writer(path, ATTEMPT)
-    writer.add(0.0, 0.0, 0.0, 1, 202, 1, 0)
+    writer.add(0.0, 0.0, 0.0, 1, 202, 1, 0, 0, 0)
     writer.close()
     assert writer.lost == ATTEMPT.size
     assert "No space left on device" in (writer.error or "")
