@@ -48,7 +48,11 @@ class Connector:
             self.answers.kept if self.answers else None,
         )
         self.targets = external.Targets(
-            settings, clock, hold=self.lanes.hold, release=self.lanes.release, note=self.journal.note_target
+            settings,
+            clock,
+            hold=self.lanes.hold,
+            release=lambda name, _: self.lanes.release(name),
+            note=self.journal.note_target,
         )
         self.workers = Workers(
             self.lanes,

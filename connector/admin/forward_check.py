@@ -10,7 +10,7 @@ import msgspec
 from connector.errors import ConnectorError, StartError
 from connector.events.event import Event
 from connector.events.schema import Schema
-from connector.external import headers, mapping
+from connector.external import headers, mapping, urls
 from connector.handlers import forward
 from connector.settings import FORWARDER, Settings, environment
 
@@ -43,7 +43,7 @@ def forward_command(variables: dict[str, str] | None, event_file: Path) -> None:
     if not forward.chosen(event, settings):
         click.echo(f"Not sent: FORWARD_TYPES leaves {event.event_type} out")
         return
-    click.echo(f"POST {settings.target_url}")
+    click.echo(f"POST {urls.without_secrets(settings.target_url)}")
     click.echo("Content-Type: application/json")
     if settings.target_auth != "none":
         click.echo(f"Authorization: ({settings.target_auth}, not shown)")

@@ -24,7 +24,7 @@ import functools
 import random
 import select
 import socket
-import struct
+import sys
 from collections.abc import Iterable
 from contextvars import ContextVar
 from time import monotonic
@@ -95,19 +95,33 @@ exchange: Final[ContextVar[Exchange | None]] = ContextVar("exchange", default=No
 
 
 class _WatchedTransport:
-    """A transport that tells its link of the first byte that is written."""
+    """A transport that tells its link of the first write after ``watch``; what else there is, is the transport's."""
 
     def __init__(self, transport: asyncio.Transport, link: "Link") -> None:
         self._transport = transport
         self._link = link
+        self.is_closing = transport.is_closing
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+        self.watch()
 
-    def write(self, data: Any) -> None:
-        self._link.written = True
+    def watch(self) -> None:
+        """Tell the link of the next write."""
+        self.write = self._write
+        self.writelines = self._writelines
+
+    def _write(self, data: Any) -> None:
+        self._note()
         self._transport.write(data)
 
-    def writelines(self, data: Iterable[Any]) -> None:
+    def _writelines(self, list_of_data: Iterable[Any]) -> None:
+        self._note()
+        self._transport.writelines(list_of_data)
+
+    def _note(self) -> None:
         self._link.written = True
-        self._transport.writelines(data)
+        self.write = self._transport.write
+        self.writelines = self._transport.writelines
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -123,6 +137,9 @@ class Link(ResponseHandler):
         super().__init__(loop)
         self._pool = pool
         self._fd = -1
+        self._tls = False
+        self._poll = select.poll()
+        self._watched: _WatchedTransport | None = None
         self._acked_before: int | None = None
         self._acked_at_end: int | None = None
         self.made_at = monotonic()
@@ -138,16 +155,22 @@ class Link(ResponseHandler):
         """Watch what is written."""
         of_the_socket = transport.get_extra_info("socket")
         self._fd = -1 if of_the_socket is None else of_the_socket.fileno()
-        super().connection_made(
-            cast("asyncio.Transport", _WatchedTransport(cast("asyncio.Transport", transport), self))
-        )
+        self._tls = transport.get_extra_info("sslcontext") is not None
+        if self._fd >= 0:
+            self._poll.register(self._fd, select.POLLIN)
+        self._watched = _WatchedTransport(cast("asyncio.Transport", transport), self)
+        super().connection_made(cast("asyncio.Transport", self._watched))
 
-    def begin(self) -> None:
-        """A request is about to be written."""
+    def begin(self, mine: Exchange | None = None) -> None:
+        """A request is about to be written, that of ``mine``."""
+        if mine is not None:
+            mine.link = self
         self.uses += 1
         self.idle_since = None
         self.raw = b""
         self.written = self.unasked = False
+        if self._watched is not None:
+            self._watched.watch()
         self._acked_before, self._acked_at_end = self._acked(), None
 
     def rest(self) -> None:
@@ -181,7 +204,9 @@ class Link(ResponseHandler):
             if under_way:
                 self.set_exception(aiohttp.ServerDisconnectedError("bytes came before the request was written"))
             return
-        if len(self.raw) < KEPT_RAW:
+        if not self.raw:
+            self.raw = data
+        elif len(self.raw) < KEPT_RAW:
             self.raw += data[: KEPT_RAW - len(self.raw)]
         super().data_received(data)
 
@@ -192,7 +217,7 @@ class Link(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Note how much the target has confirmed, and after how long it closed an idle connection."""
-        if self._acked_at_end is None:
+        if self._acked_at_end is None and not self._tls:  # below TLS the descriptor is closed by now
             self._acked_at_end = self._acked()
         if self.idle_since is not None:
             self._pool.closed_by_target(self.host, monotonic() - self.idle_since)
@@ -210,25 +235,20 @@ class Link(ResponseHandler):
         super().abort()
 
     def _something_waits(self) -> bool:
-        if self._fd < 0:
-            return True
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        return bool(poll.poll(0))
+        return self._fd < 0 or bool(self._poll.poll(0))
 
     def _acked(self) -> int | None:
         if self._fd < 0 or _TCP_INFO is None:
             return None
         try:
-            seen = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=self._fd)
+            seen = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, self._fd)  # costs a third of socket.socket
             try:
                 info = seen.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BYTES_ACKED_AT + 8)
             finally:
                 seen.detach()
-            acked: int = struct.unpack_from("=Q", info, _BYTES_ACKED_AT)[0]
-        except (OSError, struct.error):  # another system, or a kernel that tells less
+        except OSError:  # another system
             return None
-        return acked
+        return int.from_bytes(info[_BYTES_ACKED_AT:], sys.byteorder) if len(info) > _BYTES_ACKED_AT else None
 
 
 class Pool(aiohttp.TCPConnector):
@@ -258,23 +278,24 @@ class Pool(aiohttp.TCPConnector):
         if now >= until or keep <= before:
             self._learned[host] = (min(keep, KEEPALIVE), now + LEARNED_FOR)
 
-    async def connect(self, req: "ClientRequest", traces: "list[Trace]", timeout: "ClientTimeout") -> "Connection":
-        """A connection for a request, which begins with it."""
-        connection = await super().connect(req, traces, timeout)
-        link = cast("Link", connection.protocol)
+    async def _create_connection(
+        self, req: "ClientRequest", traces: "list[Trace]", timeout: "ClientTimeout"
+    ) -> ResponseHandler:
+        """A new connection."""
+        link = cast("Link", await super()._create_connection(req, traces, timeout))
         link.host = f"{req.connection_key.host}:{req.connection_key.port}"
-        link.begin()
-        mine = exchange.get()
-        if mine is not None:
-            mine.link = link
-        return connection
+        link.begin(exchange.get())
+        return link
 
     async def _get(self, key: "ConnectionKey", traces: "list[Trace]") -> "Connection | None":
+        """A kept connection that may be used again; None for none."""
         mine = exchange.get()
         if mine is not None and mine.fresh:
             return None
         while (connection := await super()._get(key, traces)) is not None:
-            if cast("Link", connection.protocol).usable():
+            link = cast("Link", connection.protocol)
+            if link.usable():
+                link.begin(mine)
                 return connection
             connection.close()
         return None

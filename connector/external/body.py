@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
@@ -13,6 +13,9 @@ Form = Mapping[str, str | int]
 
 Files = Mapping[str, str | bytes | tuple[str, bytes] | tuple[str, bytes, str]]
 """Parts of a ``multipart/form-data``: a text, bytes, (file name, bytes) or (file name, bytes, content type)."""
+
+
+JSON: Final = "application/json"
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -39,7 +42,7 @@ async def body_of(
     if files is not None:
         return await _multipart(files, form or {})
     if json is not None:
-        return Body(msgspec.json.encode(json), "application/json")
+        return Body(msgspec.json.encode(json), JSON)
     if form is not None:
         _expect(form, Mapping, "form", "a mapping of fields")
         return Body(urlencode(form).encode(), "application/x-www-form-urlencoded")
@@ -50,7 +53,7 @@ async def body_of(
         return Body(text.encode(), "text/plain; charset=utf-8")
     if data is not None:
         _expect(data, bytes | bytearray | memoryview, "data", "bytes (for fields of a form: form=, for JSON: json=)")
-        return Body(bytes(data), "application/json")
+        return Body(bytes(data), JSON)
     return None
 
 

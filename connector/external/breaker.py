@@ -45,6 +45,9 @@ JITTER: Final = 0.2
 GRACE: Final = 0.25
 """The part of a cool-down (a second at most) for which other subscribers are let through first."""
 
+CANDIDATES: Final = 16
+"""Events that are let in for each probe: some may be for subscribers that are turned away, or call nothing now."""
+
 MOST_HOLDERS: Final = 1000
 """Subscribers of which it is remembered that a Retry-After for them held the target."""
 
@@ -110,7 +113,7 @@ class Breaker:
     ``later``        calls a function after some seconds, such as ``loop.call_later``
     ``chance``       from 0 to 1, for the jitter
     ``opened``       is called when it opens, with the reason and the seconds until a probe
-    ``released``     is called whenever those who were turned away may come again
+    ``released``     is called when those who were turned away may come again: how many of them, None for all
     ``closed``       is called when it closes
     """
 
@@ -123,7 +126,7 @@ class Breaker:
         chance: Callable[[], float],
         name: str = "target",
         opened: Callable[[str, float], None] = lambda _, __: None,
-        released: Callable[[], None] = lambda: None,
+        released: Callable[[int | None], None] = lambda _: None,
         closed: Callable[[], None] = lambda: None,
     ) -> None:
         self._rules = rules
@@ -248,7 +251,7 @@ class Breaker:
         event_type = None if everybody else subject.event_type
         self._row.add(key)
         self._row_types.add(event_type)
-        self._last.append(_Call(failed=True, key=key, event_type=event_type))
+        self._last.append(_Call(True, key, event_type))
         rules = self._rules
         if self.state == "half_open" and self._in_scope(subject.event_type):
             self._suspects |= {key} if isinstance(key, str) else frozenset()
@@ -285,7 +288,7 @@ class Breaker:
         self._row.clear()
         self._row_types.clear()
         key: object = object() if subject.subscriber is None else subject.subscriber
-        self._last.append(_Call(failed=False, key=key, event_type=subject.event_type))
+        self._last.append(_Call(False, key, subject.event_type))
         self._good_calls += 1
         if self._holders and subject.subscriber is not None:
             self._holders.pop(subject.subscriber, None)
@@ -345,9 +348,9 @@ class Breaker:
         if self.state == "half_open":
             self._let_in()
 
-    def _let_in(self) -> None:
+    def _let_in(self, most: int | None = CANDIDATES) -> None:
         self._change.set()
-        self._released()
+        self._released(most)
 
     def _close(self) -> None:
         self.stop()
@@ -360,4 +363,4 @@ class Breaker:
             self._openings = 0
         self._fact("closed", f"{PROBES} probes went well", concurrency=self._limit.limit)
         self._closed()
-        self._let_in()
+        self._let_in(None)

@@ -35,11 +35,11 @@ from connector.events.event import Event
 from connector.external import headers as headers_of
 from connector.external import urls
 from connector.external.attempt import Calls, calls_of
-from connector.external.body import Body, Files, Form, body_of
+from connector.external.body import JSON, Body, Files, Form, body_of
 from connector.external.breaker import Breaker, Permit, Rules, Subject
 from connector.external.credentials import Authorization, NoToken, authorization, secrets_of
 from connector.external.failures import counts, judge
-from connector.external.hooks import Verdict, verdict_on
+from connector.external.hooks import Verdict, has_hook, verdict_on
 from connector.external.limits import RateLimit
 from connector.external.mapping import MappingFile
 from connector.external.mistakes import mistake
@@ -98,7 +98,7 @@ class Target:
     ``name``     "target" for the one of TARGET_URL
     ``clock``    seconds, steady
     ``hold``     is called with the reason and the seconds when calls are held
-    ``release``  is called when those who were given back for the target may come again
+    ``release``  is called when those who were given back for the target may come again: how many, None for all
     ``free``     is called when calls go on without limit
     ``mapping``  what FORWARD_MAPPING says, for the forwarder
     ``wire``     what sends requests in place of sockets, in tests
@@ -114,7 +114,7 @@ class Target:
         name: str = "target",
         chance: Callable[[], float] = random.random,
         hold: Callable[[str, float], None] = lambda _, __: None,
-        release: Callable[[], None] = lambda: None,
+        release: Callable[[int | None], None] = lambda _: None,
         free: Callable[[], None] = lambda: None,
         mapping: MappingFile | None = None,
         wire: Sender | None = None,
@@ -346,7 +346,7 @@ class Target:
 
         Raises TargetFailed (see ``response``): a handler lets it pass, or catches what it knows better.
         """
-        outcomes = {**self.settings.target_status, **_checked(outcomes)}
+        outcomes = {**self.settings.target_status, **_checked(outcomes)} if outcomes else self.settings.target_status
         if self._loop is not None and asyncio.get_running_loop() is not self._loop:
             raise mistake("a call of another event loop's: in a thread, use from_thread(target().get(...))")
         if wrong:
@@ -354,7 +354,17 @@ class Target:
         calls = calls_of(event)
         url, shown = self._url_of(path, values, params)
         fields = self._fields(event, step, headers)
-        body = await _body(json, form, xml, text, data, files)
+        if (
+            json is None
+            and form is None
+            and xml is None
+            and text is None
+            and files is None
+            and (data is None or type(data) is bytes)
+        ):
+            body = None if data is None else Body(data, JSON)
+        else:
+            body = await _body(json, form, xml, text, data, files)
         if body is not None:
             fields.setdefault(hdrs.CONTENT_TYPE, body.content_type)
         send = _Send(method, url, None if body is None else body.data, fields, _seconds(timeout), shown)
@@ -428,6 +438,8 @@ class Target:
     ) -> tuple[TargetFailed | None, str | None]:
         """What to raise for an answer, if anything, and what it says about the target as a whole."""
         status = response.status
+        if 200 <= status < 300 and status not in outcomes and not has_hook(self.name):
+            return None, None
         said = ""
         if not 200 <= status < 300:
             location = response.headers.get(hdrs.LOCATION, "") if 300 <= status < 400 else ""
@@ -462,12 +474,12 @@ class Target:
         self._held_for = seconds
         self._hold(reason, seconds)
 
-    def _released(self) -> None:
+    def _released(self, most: int | None) -> None:
         if self._held_for and self._breaker.turned_away:
             spread = self._held_for * SPREAD
             self._rate.space(spread / self._breaker.turned_away, spread)
         self._held_for = 0.0
-        self._release()
+        self._release(most)
 
     def _come_back_later(self) -> None:
         """Release those who were given back for a lack or a turn, after a moment."""
@@ -476,7 +488,7 @@ class Target:
 
     def _come_back(self) -> None:
         self._return = None
-        self._release()
+        self._release(None)
 
     def _later(self, wait: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(wait, call)
@@ -505,6 +517,8 @@ class Target:
         self, path: str, values: Mapping[str, urls.Value] | None, params: Mapping[str, urls.Value] | None
     ) -> tuple[URL, str]:
         """The URL, and the path as it may be logged."""
+        if not path and not values and not params:
+            return self._url, ""
         try:
             filled = urls.fill(path, values or {})
             urls.check(filled)

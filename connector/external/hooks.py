@@ -67,6 +67,11 @@ def verdict_on(target: str, response: TargetResponse) -> Verdict | None:
     return None if hook is None else hook(response)
 
 
+def has_hook(target: str) -> bool:
+    """Whether a function was declared for the target."""
+    return target in _hooks
+
+
 def declared_targets() -> frozenset[str]:
     """The targets for which a function was declared."""
     return frozenset(_hooks)

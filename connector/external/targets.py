@@ -15,7 +15,8 @@ class Targets:
     """What TARGET_URL and TARGETS describe; may be none at all.
 
     ``clock``    seconds, steady
-    ``hold``, ``release``  are called with a target's name when its calls are held, and when who waits may come again
+    ``hold``, ``release``  are called with a target's name when its calls are held, and when those who wait may come
+                 again (how many, None for all)
     ``note``     is told which target holds what until when and why, and an empty text when none does
     Raises StartError where a certificate, a key or the mapping file cannot be read.
     """
@@ -26,7 +27,7 @@ class Targets:
         clock: Callable[[], float] = time.monotonic,
         *,
         hold: Callable[[str], None] = lambda _: None,
-        release: Callable[[str], None] = lambda _: None,
+        release: Callable[[str, int | None], None] = lambda _, __: None,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._note = note
@@ -38,7 +39,7 @@ class Targets:
                 clock=clock,
                 name=name,
                 hold=lambda reason, seconds, name=name: self._hold(name, reason, seconds),  # type: ignore[misc]
-                release=lambda name=name: release(name),  # type: ignore[misc]
+                release=lambda most, name=name: release(name, most),  # type: ignore[misc]
                 free=lambda name=name: self._free(name),  # type: ignore[misc]
                 mapping=mapping.from_settings(settings),
             )

@@ -16,8 +16,8 @@ from urllib.parse import quote, quote_plus, unquote
 
 from yarl import URL
 
-Value = str | int
-"""What may stand in a path or a query."""
+Value = str | int | None
+"""What may stand in a path or a query. None is refused in a path, and left out of a query."""
 
 _PLACE: Final = re.compile(r"\{(\w+)\}")
 _AS_WRITTEN: Final = "/%:@!$&'()*+,;=~"
@@ -57,7 +57,9 @@ def join(base: URL, path: str, params: Mapping[str, Value] | None = None) -> URL
     """The URL of a call: the base's path, then ``path``; the base's query, then that of ``path``, then ``params``."""
     plain, _, query = path.partition("?")
     query = quote(query, safe=_AS_WRITTEN + "?")
-    more = "&".join(f"{quote_plus(name)}={quote_plus(str(value))}" for name, value in (params or {}).items())
+    more = "&".join(
+        f"{quote_plus(name)}={quote_plus(str(value))}" for name, value in (params or {}).items() if value is not None
+    )
     whole = "&".join(part for part in (base.raw_query_string, query, more) if part)
     folder = base.raw_path.rstrip("/") if plain else base.raw_path
     text = f"{base.scheme}://{base.raw_authority}{folder}{quote(plain, safe=_AS_WRITTEN)}"
@@ -70,7 +72,15 @@ def shown(path: str) -> str:
     return "/".join("***" if any(c.isdigit() for c in part) and len(part) > 3 else part for part in plain.split("/"))
 
 
+def without_secrets(url: str) -> str:
+    """A URL of the settings as a person may see it: the values of its query are masked."""
+    plain, mark, query = url.partition("?")
+    return plain + mark + re.sub(r"=[^&]*", "=***", query)
+
+
 def _segment(name: str, value: object, path: str) -> str:
+    if value is None:
+        raise PathRefused(f"the value for {name} in the path {path} is missing")
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise PathRefused(f"the value for {name} in the path {path} is neither text nor a whole number")
     text = str(value)

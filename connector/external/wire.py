@@ -93,6 +93,7 @@ class Wire:
         self._trust = trust
         self._timeout = timeout
         self._connect_timeout = connect_timeout
+        self._usual = self._within(timeout)
         self._session: aiohttp.ClientSession | None = None
         self._pool: Pool | None = None
 
@@ -152,12 +153,16 @@ class Wire:
             headers=headers,
             allow_redirects=False,
             ssl=self._trust.context(),
-            timeout=aiohttp.ClientTimeout(total=limit, sock_connect=min(self._connect_timeout, limit)),
+            timeout=self._usual if limit == self._timeout else self._within(limit),
         ) as response:
-            if (keep := _kept_for(response.headers.get("Keep-Alive"))) is not None:
+            said = response.headers.get("Keep-Alive")
+            if said is not None and (keep := _kept_for(said)) is not None:
                 self._pool.said(f"{url.raw_host}:{url.port}", keep)
             body, note = await _read(response, limit)
             return TargetResponse(response.status, response.headers, body, note)
+
+    def _within(self, limit: float) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=limit, sock_connect=min(self._connect_timeout, limit))
 
     def _ended_badly(self, error: Exception, mine: Exchange, limit: float) -> TargetResponse:
         if mine.raw and (found := salvage(mine.raw, f"could not be read: {self._what_happened(error, limit)}")):
@@ -209,6 +214,14 @@ def _may_be_repeated(method: str, mine: Exchange, error: Exception) -> bool:
 
 async def _read(response: aiohttp.ClientResponse, limit: float) -> tuple[bytes | None, str]:
     """The body as far as it can be read, and what could not be read."""
+    if response.content.is_eof():
+        try:
+            whole = response.content.read_nowait()
+        except (aiohttp.ClientError, OSError):
+            return None, "it was broken off or cannot be decompressed"
+        if len(whole) <= MAX_ANSWER:
+            return whole, ""
+        return whole[:MAX_ANSWER], f"only its first {MAX_ANSWER} bytes were read"
     body = bytearray()
     try:
         while not response.content.at_eof():
@@ -226,9 +239,9 @@ async def _read(response: aiohttp.ClientResponse, limit: float) -> tuple[bytes |
     return bytes(body) or None, note
 
 
-def _kept_for(header: str | None) -> float | None:
+def _kept_for(header: str) -> float | None:
     """Seconds in a ``Keep-Alive: timeout=5, max=100`` header."""
-    for part in (header or "").split(","):
+    for part in header.split(","):
         name, _, value = part.strip().partition("=")
         if name.lower() == "timeout" and value.strip().isdecimal() and len(value) < 10:
             return float(value)

@@ -113,7 +113,7 @@ class Client:
         self.held.append(reason)
         self.seconds = seconds
 
-    def _release(self) -> None:
+    def _release(self, _: int | None) -> None:
         self.releases += 1
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.external.breaker import PROBES, Breaker, Permit, Rules, Subject
+from connector.external.breaker import CANDIDATES, PROBES, Breaker, Permit, Rules, Subject
 from connector.external.response import Kind, TargetUnavailable
 from tests.conftest import Lines
 
@@ -30,6 +30,7 @@ class Bench:
     def __init__(self, concurrency: int = 8, chance: float = 0.5, **rules: float) -> None:
         self.held: list[str] = []
         self.releases = 0
+        self.let_in: int | None = 0
         self.timers: list[Timer] = []
         self.breaker = Breaker(
             Rules(**({"failures": 3, "share": 50, "calls": 10, "cool_down": 1, "longest": 10} | rules)),  # type: ignore[arg-type]
@@ -41,8 +42,9 @@ class Bench:
             closed=self.held.clear,
         )
 
-    def release(self) -> None:
+    def release(self, most: int | None) -> None:
         self.releases += 1
+        self.let_in = most
 
     def later(self, wait: float, call: Callable[[], None]) -> Timer:
         self.timers.append(Timer(wait, call))
@@ -181,8 +183,10 @@ async def test_it_closes_after_several_probes_and_not_after_one() -> None:
     for _ in range(PROBES - 1):
         await bench.call()
     assert bench.state() == "half_open"
+    assert bench.let_in == CANDIDATES
     await bench.call()
     assert bench.state() == "closed"
+    assert bench.let_in is None
 
 
 async def test_it_closes_gradually_rather_than_all_at_once() -> None:

@@ -83,7 +83,9 @@ def test_a_missing_or_a_superfluous_value_is_named() -> None:
     with pytest.raises(PathRefused, match="has no place for msisdn"):
         fill("/sims/{imsi}", {"imsi": 1, "msisdn": 2})
     with pytest.raises(PathRefused, match="neither text nor a whole number"):
-        fill("/sims/{imsi}", {"imsi": None})  # type: ignore[dict-item]
+        fill("/sims/{imsi}", {"imsi": 1.5})  # type: ignore[dict-item]
+    with pytest.raises(PathRefused, match=r"for imsi in the path /sims/\{imsi\} is missing"):
+        fill("/sims/{imsi}", {"imsi": None})
 
 
 @pytest.mark.parametrize(
