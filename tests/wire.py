@@ -45,6 +45,21 @@ class Wire:
         """Say that nothing more comes."""
         self._writer.write_eof()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the server is known to have closed the connection."""
+        return self._reader.at_eof() or self._writer.is_closing()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._writer.close()
+
+    async def closed(self) -> None:
+        """Close it, and wait until that is done."""
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+
     def stop_reading(self) -> None:
         """Leave the answers unread from now on."""
         cast("asyncio.Transport", self._writer.transport).pause_reading()
@@ -76,17 +91,20 @@ class Wire:
             return await self._reader.read()
 
 
-@asynccontextmanager
-async def connect(port: int, address: str | None = None) -> AsyncIterator[Wire]:
+async def open_wire(port: int, address: str | None = None) -> Wire:
     """A connection to the server on this port of the loopback interface; ``address``: the one it comes from."""
     local = None if address is None else (address, 0)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=local)
+    return Wire(*await asyncio.open_connection("127.0.0.1", port, local_addr=local))
+
+
+@asynccontextmanager
+async def connect(port: int, address: str | None = None) -> AsyncIterator[Wire]:
+    """The same, closed at the end."""
+    wire = await open_wire(port, address)
     try:
-        yield Wire(reader, writer)
+        yield wire
     finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+        await wire.closed()
 
 
 def post(

@@ -56,6 +56,7 @@ class Path:
     """A path that was found to be legal. Called with what a body says, it gives what stands there, else None.
 
     ``text``     the path as it was written
+    ``is_plain`` whether it is a chain of names, which leads to one place in a body
     ``warning``  where a name in it is not documented: which, and what is near; else None
     """
 
@@ -64,6 +65,7 @@ class Path:
         self.text = text.strip()
         self._read = _reader(self.text)
         self.warning = _warning(self.text)
+        self.is_plain = _PLAIN.fullmatch(self.text) is not None and _POLICIES not in self.text
 
     def __repr__(self) -> str:
         """The path as it was written."""
@@ -82,7 +84,9 @@ def path(text: str) -> Path:
 
 def is_absent(value: Any) -> bool:
     """Whether what stands at a path counts as missing: nothing, a blank text, an empty list or object."""
-    return value is None or (value in ("", [], {}) if not isinstance(value, str) else not value.strip())
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return value is None or (not value and isinstance(value, list | dict))
 
 
 def split(text: str, separator: str) -> list[str]:

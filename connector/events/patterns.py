@@ -42,6 +42,15 @@ def best(table: Mapping[str, Value], event_type: str) -> Value | None:
     return table.get(ANY) if found is None else found
 
 
+def is_better(one: str, other: str) -> bool:
+    """Whether ``one`` counts rather than ``other`` for the types that both match: as ``best`` decides."""
+    if "*" not in one:
+        return matches(other, one)
+    if other == ANY:
+        return True
+    return "*" in other and one.endswith("*") == other.endswith("*") and len(one) > len(other)
+
+
 def undecided(names: Iterable[str], known: Iterable[str] = ()) -> list[tuple[str, str, str]]:
     """The types for which none of two patterns is better: each with the pattern for its group and that for its name.
 

@@ -18,6 +18,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import accumulate
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
@@ -71,11 +72,11 @@ def read(raw: bytes) -> Reading:
         # Fields that nobody modelled are skipped unread: their UTF-8 and their surrogates are looked at here.
         if not raw.isascii():
             raw.decode()
-        if b"\\u" in raw and half_surrogate(raw):
+        if b"\\" in raw and half_surrogate(raw):
             raise NotJson(_HALF)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return read_leniently(raw)
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and is_too_deep(raw):
+    if is_too_deep(raw):
         raise _too_deep()
     return Reading(body, raw)
 
@@ -105,6 +106,8 @@ def document_of(raw: bytes) -> dict[str, Any]:
 
 def is_too_deep(raw: bytes) -> bool:
     """Whether objects and lists stand in each other deeper than MAX_DEPTH. ``raw`` need not be JSON."""
+    if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
+        return False
     brackets = _TEXTS.sub(b"", raw).translate(_STEPS, _NO_BRACKETS)
     return max(accumulate(memoryview(brackets).cast("b")), default=0) > MAX_DEPTH
 
@@ -131,7 +134,8 @@ def _parse(raw: bytes) -> Any:
     if not raw.strip():
         raise NotJson("The body is empty; a JSON object is expected")
     try:
-        text = raw.decode()
+        if not raw.isascii():
+            raw.decode()
     except UnicodeDecodeError as error:
         raise NotJson(f"The body is not UTF-8 at byte {error.start}") from None
     if is_too_deep(raw):
@@ -141,14 +145,14 @@ def _parse(raw: bytes) -> Any:
     try:
         return msgspec.json.decode(raw)
     except msgspec.ValidationError:
-        return _parse_long_numbers(text)
+        return _parse_long_numbers(raw)
     except msgspec.DecodeError as error:
         raise NotJson(f"The body is not JSON: {printable(str(error).removeprefix('JSON is malformed: '))}") from None
 
 
-def _parse_long_numbers(text: str) -> Any:
+def _parse_long_numbers(raw: bytes) -> Any:
     try:
-        return json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_no_constant)
+        return json.loads(raw, parse_float=_float, parse_int=_int, parse_constant=_no_constant)
     except ValueError as error:
         raise NotJson(f"The body is not JSON: {printable(str(error))}") from None
 
@@ -288,16 +292,18 @@ def _id(value: Any) -> Any:
     return _UNREADABLE if isinstance(value, list | dict) else _text(value)
 
 
-def _scalar(kind: type, convert: Scalar) -> Converter:
-    def converter(value: Any, at: str, unreadable: dict[str, Any]) -> Any:
-        if type(value) is kind:
-            return value
-        converted = convert(value)
-        if converted is _UNREADABLE:
-            return _note(value, at, unreadable)
-        return converted
+@dataclass(frozen=True, slots=True)
+class _Scalar:
+    """How a field with no fields of its own is read: values of ``kind`` as they are, others by ``convert``."""
 
-    return converter
+    kind: type
+    convert: Scalar
+
+    def __call__(self, value: Any, at: str, unreadable: dict[str, Any]) -> Any:
+        if type(value) is self.kind:
+            return value
+        converted = self.convert(value)
+        return _note(value, at, unreadable) if converted is _UNREADABLE else converted
 
 
 def _note(value: Any, at: str, unreadable: dict[str, Any]) -> None:
@@ -320,24 +326,33 @@ def _free_object(value: Any, at: str, unreadable: dict[str, Any]) -> Any:
     return None if _is_nothing(value) else _note(value, at, unreadable)
 
 
-def _object(model: type[msgspec.Struct]) -> Converter:
-    hints = get_type_hints(model, include_extras=True)
-    converters = {field.encode_name: _converter(hints[field.name]) for field in msgspec.structs.fields(model)}
+class _Object:
+    """How an object with documented fields is read; what is not documented stays as it came."""
 
-    def convert(value: Any, at: str, unreadable: dict[str, Any]) -> Any:
+    def __init__(self, model: type[msgspec.Struct]) -> None:
+        hints = get_type_hints(model, include_extras=True)
+        readers = {field.encode_name: _converter(hints[field.name]) for field in msgspec.structs.fields(model)}
+        self.names = frozenset(readers)
+        self._scalars = {name: (each.kind, each) for name, each in readers.items() if isinstance(each, _Scalar)}
+        self._others = {name: each for name, each in readers.items() if not isinstance(each, _Scalar)}
+
+    def __call__(self, value: Any, at: str, unreadable: dict[str, Any]) -> Any:
         if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
             value = value[0]
         if not isinstance(value, dict):
             return None if _is_nothing(value) else _note(value, at, unreadable)
-        readable = dict(value)
+        scalars, others = self._scalars, self._others
         prefix = f"{at}." if at else ""
+        readable = dict(value)
         for name, part in value.items():
-            if part is not None and (converter := converters.get(name)) is not None:
-                readable[name] = converter(part, f"{prefix}{name}", unreadable)
+            if part is None:
+                continue
+            if (scalar := scalars.get(name)) is not None:
+                if type(part) is not scalar[0]:
+                    readable[name] = scalar[1](part, prefix + name, unreadable)
+            elif (other := others.get(name)) is not None:
+                readable[name] = other(part, prefix + name, unreadable)
         return readable
-
-    convert.names = frozenset(converters)  # type: ignore[attr-defined]
-    return convert
 
 
 def _list(item: Converter) -> Converter:
@@ -380,7 +395,7 @@ def _converter(annotation: Any) -> Converter:
         return _of_one_kind(options[0], extra)
     many = [option for option in options if get_origin(option) is list]
     if not many:
-        return _scalar(str, _number_or_text)
+        return _Scalar(str, _number_or_text)
     (one,) = (option for option in options if option not in many)
     return _object_or_list(_converter(one), _converter(many[0]))
 
@@ -389,15 +404,15 @@ def _of_one_kind(option: Any, extra: Any) -> Converter:
     if option is Any:
         return _anything
     if extra == AS_IT_CAME:
-        return _scalar(str, _text_as_it_came)
+        return _Scalar(str, _text_as_it_came)
     if extra == TEXT_OR_NUMBER:
-        return _scalar(str, _id)
+        return _Scalar(str, _id)
     scalars: dict[Any, Scalar] = {bool: _boolean, int: _integer, str: _text}
     if option in scalars:
-        return _scalar(option, scalars[option])
+        return _Scalar(option, scalars[option])
     if get_origin(option) is list:
         return _list(_converter(get_args(option)[0]))
-    return _free_object if get_origin(option) is dict else _object(option)
+    return _free_object if get_origin(option) is dict else _Object(option)
 
 
-_EVENT: Final = _object(EventBody)
+_EVENT: Final = _Object(EventBody)

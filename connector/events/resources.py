@@ -166,6 +166,8 @@ def _distinct(found: Mapping[str, str]) -> dict[str, str]:
 
 def _key(name: str, value: Any) -> str | None:
     """The key of a value; None where there is none."""
+    if type(value) is int and -_COMMON < value < _COMMON:
+        return f"{name}:{value}"
     plain = plain_id(value)
     if plain is not None:
         return f"{name}:{plain}" if len(plain) < _SHORT and plain.isprintable() else _bounded(f"{name}:{plain}")
@@ -175,6 +177,7 @@ def _key(name: str, value: Any) -> str | None:
 
 
 _SHORT: Final = 200
+_COMMON: Final = 10**18
 
 
 def _bounded(key: str) -> str:
@@ -193,11 +196,18 @@ def _internal(name: str, value: Any, body: EventBody) -> str | None:
     key = _key(name, value)
     if key is None:
         return None
-    environment = plain_id(body.data.variables.get("i_env"))
-    return key if environment is None else _bounded(f"{key}@{environment}")
+    environment = body.data.variables.get("i_env")
+    if environment is None:
+        return key
+    if type(environment) is int and len(key) < _SHORT:
+        return f"{key}@{environment}"
+    plain = plain_id(environment)
+    return key if plain is None else _bounded(f"{key}@{plain}")
 
 
 def _imsi(value: Any, _: EventBody) -> str | None:
+    if type(value) is str and len(value) == _IMSI_DIGITS and value.isascii() and value.isdigit():
+        return f"imsi:{value}"
     plain = _compact(value)
     if plain is None:
         return None

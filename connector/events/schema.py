@@ -1,5 +1,6 @@
 """What an event must have, what it touches, and what to say where it is refused. Pure; no I/O here."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 from uuid import uuid4
@@ -16,6 +17,10 @@ from connector.events.resources import Order
 
 BILL_STATUS: Final = "pb_data.account_info.bill_status"
 """What an event about an account must have unless REQUIRED_FIELDS says otherwise (the seed's rule)."""
+
+
+MOST_TYPES: Final = 1000
+"""Event types for which is remembered what they need; senders may make up more."""
 
 
 class Schema:
@@ -36,11 +41,12 @@ class Schema:
 
         Raises ValueError where a path cannot be read, or ORDER_BY is not as its grammar says.
         """
-        self._by_type = required is None
-        self._required = [Path(path) for path in required or ()]
-        self._require = {name: [Path(path) for path in paths] for name, paths in (require or {}).items()}
+        self.by_type = required is None
+        self.required = [Path(path) for path in required or ()]
+        self.require = {name: [Path(path) for path in paths] for name, paths in (require or {}).items()}
+        self._by_event_type: dict[str, tuple[Path, ...]] = {}
         self._order = Order(order_by)
-        self.warnings = [*(path.warning for path in self._required if path.warning), *self._order.warnings]
+        self.warnings = [*(path.warning for path in self.required if path.warning), *self._order.warnings]
 
     def parse(self, raw: bytes, request_id: str, unique_id: str, accepted_at: float) -> Event:
         """The event in ``raw``. Raises NotJson (400) or Invalid (422) with every error that was found."""
@@ -50,7 +56,7 @@ class Schema:
             raise Invalid(details=[*error.details, *self._also_missing(raw, error.details)]) from None
         body = reading.body
         event_type = body.data.event_type
-        if not event_type.isprintable() or event_type.isspace():
+        if event_type.isspace() or _CONTROL.search(event_type):
             text = "A name without control characters is expected"
             raise Invalid(details=[Detail(["data", "event_type"], text)])
         if details := self._missing(event_type, reading):
@@ -76,16 +82,20 @@ class Schema:
         """The paths of what an event of this type must have."""
         return [path.text for path in self._paths(event_type)]
 
-    def _paths(self, event_type: str) -> Iterator[Path]:
-        if self._by_type and kind_of(event_type).has_account:
-            yield _BILL_STATUS
-        yield from self._required
-        yield from best(self._require, event_type) or ()
+    def _paths(self, event_type: str) -> tuple[Path, ...]:
+        paths = self._by_event_type.get(event_type)
+        if paths is None:
+            by_type = [_BILL_STATUS] if self.by_type and kind_of(event_type).has_account else []
+            paths = (*by_type, *self.required, *(best(self.require, event_type) or ()))
+            if len(self._by_event_type) < MOST_TYPES:
+                self._by_event_type[event_type] = paths
+        return paths
 
     def _missing(self, event_type: str, reading: Reading) -> list[Detail]:
-        details = []
+        details: list[Detail] = []
         for path in self._paths(event_type):
-            if is_absent(path(reading)):
+            value = path(reading)
+            if value is None or is_absent(value):
                 came = reading.unreadable.get(path.text)
                 text = REQUIRED if came is None else f"Field required: {kind_of_value(came)} there cannot be read"
                 details.append(Detail(_loc(path.text), text))
@@ -97,13 +107,14 @@ class Schema:
             document = document_of(raw)
         except ConnectorError:
             return
-        for path in [_BILL_STATUS] * self._by_type + self._required:
+        for path in [_BILL_STATUS] * self.by_type + self.required:
             loc = _loc(path.text)
             if is_absent(descend(document, path.text.split("."))) and all(detail.loc != loc for detail in known):
                 yield Detail(loc, REQUIRED)
 
 
 _BILL_STATUS: Final = Path(BILL_STATUS)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def _loc(path: str) -> list[str | int]:

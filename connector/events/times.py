@@ -38,6 +38,8 @@ _LONGEST: Final = 100
 def parse_time(value: Any) -> datetime | None:
     """The time that a text or number says, aware and in UTC; None where it says none."""
     if isinstance(value, str):
+        if value[16:17] != ":" and ("." in value or "," in value):
+            return _other_form(value)  # Python takes the fraction of a minute or an hour for one of a second
         try:
             time = datetime.fromisoformat(value)
             return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

@@ -44,7 +44,7 @@ class Accept:
         answers: Answers | None = None,
         away: Callable[[str], str | None] = lambda _: None,
     ) -> None:
-        self._schema = schema
+        self.schema = schema
         self._journal = journal
         self._bodies = bodies
         self._clock = clock
@@ -65,7 +65,7 @@ class Accept:
         event = None
         try:
             request_id, unique_id = request[TRACE]
-            event = self._schema.parse(raw, request_id, unique_id, self._clock())
+            event = self.schema.parse(raw, request_id, unique_id, self._clock())
             if self._answers is not None:
                 await self._keep_and_wait(event, self._answers)
             elif await self._journal.append(event):

@@ -165,7 +165,7 @@ class Connection(RequestHandler):
             resp = refuse_no_request(request, resp.status, resp)
         if self._broken or not request.content.is_eof():
             return self._answer_and_linger(request, _last(resp), start_time)
-        if (self._half_closed or self._server.draining) and not self._messages:
+        if (self._half_closed or self._server.draining is not None) and not self._messages:
             resp = _last(resp)
         return super().finish_response(request, resp, start_time)
 
@@ -255,13 +255,18 @@ class Server(web.Server):
 
     aiohttp's own stop closes idle connections at once, with the requests that are just arriving on them.
 
-    ``draining``  whether each answer ends its connection
+    ``draining``  since when each answer ends its connection, in the loop's time; None: not yet
     """
 
-    draining = False
+    draining: float | None = None
 
     def __call__(self) -> Connection:
         return Connection(self, loop=self._loop, **self._kwargs)
+
+    def leave(self) -> None:
+        """From now on each answer ends its connection."""
+        if self.draining is None:
+            self.draining = self._loop.time()
 
     def pre_shutdown(self) -> None:
         """Nothing: ``shutdown`` does it all."""

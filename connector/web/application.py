@@ -32,7 +32,7 @@ def application(settings: Settings, accept: Accept, health: Health) -> web.Appli
             settings.event_path: Page({hdrs.METH_POST: accept.handle}, auth),
             "/health": Page({hdrs.METH_GET: health.health}),
             "/ready": Page({hdrs.METH_GET: health.ready}),
-            "/openapi.json": Page({hdrs.METH_GET: OpenApiPage(settings.event_path).get}),
+            "/openapi.json": Page({hdrs.METH_GET: OpenApiPage(settings.event_path, accept.schema).get}),
         },
         [trace, refusals(both_forms(settings.event_path), remote)],
         not_found(settings.event_path, auth),

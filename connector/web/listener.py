@@ -9,8 +9,9 @@ Rules
 3. An address has at most ``per_address`` connections over which no good token came, so that one stranger does not take
    the room of all others. A balancer is one address; its connections count no more once NSPS's requests came over them.
 4. Once a second the connections are looked at: a head that does not end, or answers that are not read, end them.
-5. At a stop an idle connection ends when nothing was on its way for ``QUIET`` seconds: each answer tells its client to
-   ask elsewhere, and a client seldom uses a connection in the moment in which it closes that it left alone for long.
+5. At a stop an idle connection ends when nothing was on its way for ``QUIET`` seconds since the stop began. A proxy
+   uses the connections that it used last, and those end with their answers: the others are used next, however long
+   they were idle before, and a request that meets the end of its connection has no answer.
 """
 
 import asyncio
@@ -138,7 +139,7 @@ class Listener:
 
     async def end(self, timeout: float) -> None:
         """End all connections: idle ones as they become quiet, all others in ``timeout`` seconds at the latest."""
-        self._server.draining = True
+        self._server.leave()
         deadline = self._loop.time() + timeout
         while self._taken and self._loop.time() < deadline:
             self._end_quiet(QUIET)
@@ -311,8 +312,9 @@ class Listener:
                 connection.force_close()
 
     def _since(self, connection: Connection) -> float:
-        """Since when a connection that is not busy has been so."""
-        return connection.answered_at or self._taken[connection].since
+        """Since when a connection that is not busy has been so, or since the stop began."""
+        since = connection.answered_at or self._taken[connection].since
+        return max(since, self._server.draining or since)
 
 
 class _Taken:

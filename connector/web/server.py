@@ -40,7 +40,7 @@ class HttpServer:
     def leave(self) -> None:
         """From now on each answer ends its connection, so that clients go elsewhere."""
         if self._listener is not None:
-            self._runner.made.draining = True
+            self._runner.made.leave()
 
     def close(self) -> None:
         """Take no new connection from now on."""
