@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import cast
 
 from aiohttp import web
 
@@ -12,6 +13,7 @@ from connector import external, handlers, log
 from connector.delivery.waiting import Answers
 from connector.delivery.workers import Workers
 from connector.events.schema import Schema
+from connector.events.snapshot import NewestBy, decide_by
 from connector.handlers import Handlers
 from connector.journal import Journal
 from connector.journal.group_commit import GroupCommitJournal
@@ -65,6 +67,7 @@ class Connector:
             clock=clock,
             answers=self.answers,
         )
+        decide_by(cast("NewestBy", settings.newest_by))
         self.schema = Schema(settings.required_fields, settings.order_by, self.handlers.require)
         self.accept = Accept(
             self.schema,

@@ -226,6 +226,11 @@ class Settings:
         "What an event touches: roles or fields, such as account+card+previous_card. Events that share one run in "
         "order. Unset: the table of event types in docs/nsps.md.",
     )
+    newest_by: str = _setting(
+        "updated_at",
+        _choice("updated_at", "event_time"),
+        "With latest_only: what decides between snapshots whose updated_at are within the 5 s that NSPS caches.",
+    )
     max_body_bytes: int = _setting("2MiB", _size(1024), "Largest body, after inflating (413 above it).")
     body_timeout: float = _setting("30s", _seconds(0.01), "How long a body may take to arrive (408 after it).")
     bodies_bytes: int = _setting(

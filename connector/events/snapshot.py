@@ -4,9 +4,14 @@ Decided by ``updated_at``, then ``created_at``, then ``data.variables.event_time
 that differs. A tie, or no time that both have, goes by the order of acceptance. A time that cannot be read counts as
 missing, and so do all times of a snapshot that claims to be taken more than an hour after the connector accepted it:
 one clock that is ahead must not make every later snapshot an old one.
+
+NSPS caches PortaBilling's answers (guide, "Cache TTL"), so a snapshot may be as much older than its ``updated_at``
+says. ``decide_by("event_time")`` takes for its time the ``event_time``, where that lies within the cache's time before
+``updated_at``: between snapshots further apart than that nothing changes. One rule holds in a process, as there is one
+order of snapshots.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -17,6 +22,20 @@ from connector.events.times import parse_time
 
 AHEAD: Final = 3600.0
 """Seconds that a sender's clock may be ahead of the connector's."""
+
+
+CACHED: Final = 5.0
+"""Seconds for which NSPS caches what PortaBilling answered."""
+
+NewestBy = Literal["updated_at", "event_time"]
+
+_newest_by: NewestBy = "updated_at"
+
+
+def decide_by(rule: NewestBy) -> None:
+    """Say which time decides between snapshots that NSPS's cache may have swapped (``NEWEST_BY``)."""
+    global _newest_by  # one order of snapshots in a process
+    _newest_by = rule
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -39,6 +58,8 @@ def snapshot(body: EventBody, seq: int, event_id: str, now: float | None = None)
     updated, created, happened = (time.timestamp() if (time := parse_time(text)) else None for _, text in _times(body))
     if now is not None and any(time is not None and time > now + AHEAD for time in (updated, created, happened)):
         return Snapshot(None, None, None, seq, event_id)
+    if _newest_by == "event_time" and updated is not None and happened is not None:
+        updated = min(max(happened, updated - CACHED), updated)
     return Snapshot(updated, created, happened, seq, event_id)
 
 

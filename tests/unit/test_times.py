@@ -1,5 +1,6 @@
 """Times in every form in which senders write them; what is no time is None."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.events.body import ESPFEvent, EventBody
-from connector.events.snapshot import AHEAD, snapshot, unreadable_times
+from connector.events.snapshot import AHEAD, decide_by, is_older, snapshot, unreadable_times
 from connector.events.times import parse_time
 
 TEN = datetime(2026, 1, 15, 10, 0, 5, tzinfo=UTC)
@@ -121,3 +122,32 @@ def test_one_clock_that_is_ahead_makes_no_later_snapshot_an_old_one() -> None:
     assert snapshot(body("2026-01-15T10:00:05Z", "2099-01-01 00:00:00"), 1, "e", now).times == (None, None, None)
     assert snapshot(body("2099-01-01T00:00:00Z"), 1, "e").updated is not None
     assert AHEAD == 3600
+
+
+@pytest.fixture
+def by_event_time() -> Iterator[None]:
+    decide_by("event_time")
+    yield
+    decide_by("updated_at")
+
+
+@pytest.mark.usefixtures("by_event_time")
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        (("10:00:04Z", "10:00:01"), ("10:00:03Z", "10:00:02")),
+        (("10:00:04Z", "09:00:00"), ("10:00:05Z", "08:00:00")),
+        (("10:00:04Z", "10:00:03"), ("10:00:20Z", "10:00:01")),
+        (("10:00:04Z", None), ("10:00:05Z", "10:00:05")),
+    ],
+    ids=["swapped by the cache", "both events are old", "further apart than the cache lasts", "no event time"],
+)
+def test_within_the_time_that_nsps_caches_a_setting_lets_the_event_time_decide(
+    older: tuple[str, str | None], newer: tuple[str, str | None]
+) -> None:
+    first, second = (
+        snapshot(body(f"2026-01-15T{updated}", happened and f"2026-01-15 {happened}"), 1, "e")
+        for updated, happened in (older, newer)
+    )
+    assert is_older(first, second)
+    assert not is_older(second, first)
