@@ -85,30 +85,89 @@ CHEERFUL = Mood()
 _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-class Target:
-    """The external system on one listening socket.
-
-    since: gives the seconds since the start of the run, below 0 before it. notes: takes a line of JSON for each
-    wrong body, saying where it differs.
+@dataclass
+class Told:
+    """A call that is being answered. delay: seconds until the answer. index, body: which event it is about, and what
+    its body was beside the event's own, as far as somebody has looked.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        mood: Mood,
-        events: Events,
-        bodies: Bodies,
-        writer: Writer,
-        since: Callable[[], float],
-        notes: Path,
-    ) -> None:
-        self._mood = mood
+    arrived: float
+    outcome: int
+    delay: float
+    path: bytes
+    headers: Mapping[bytes, bytes]
+    text: bytes
+    index: int = NO_EVENT
+    body: Body = Body.NOT_COMPARED
+
+
+class Observer:
+    """Is shown each call when it has arrived, and again when it is over."""
+
+    def look(self, told: Told) -> None:
+        """Look at a call that has arrived."""
+
+    def note(self, told: Told) -> None:
+        """Note a call that is over."""
+
+    def flush(self) -> None:
+        """Let others see what was noted."""
+
+
+class Recorder(Observer):
+    """Finds out which event each call is about, compares its body, and writes it down.
+
+    notes: takes a line of JSON for each wrong body, saying where it differs.
+    """
+
+    def __init__(self, events: Events, bodies: Bodies, writer: Writer, notes: Path) -> None:
         self._events = events
         self._bodies = bodies
         self._writer = writer
-        self._since = since
         self._notes = notes
         self._described = 0
+
+    def look(self, told: Told) -> None:
+        """Recognise the event, and compare."""
+        told.index, whose = _recognise(self._events, told.headers, told.text)
+        where = ""
+        if told.index != NO_EVENT:
+            told.body, where = self._bodies.compare(told.index, told.text)
+        if whose not in {told.index, NO_EVENT}:
+            told.body, where = Body.MIXED_UP, "event_id is another event's"
+        if where:
+            self._describe(told.index, where)
+
+    def _describe(self, index: int, where: str) -> None:
+        """Note where a body differs; the verdict does not need it, so a disk that is full is no matter."""
+        if self._described < DIFFERENCES:
+            self._described += 1
+            try:
+                with self._notes.open("ab") as file:
+                    file.write(orjson.dumps({"event": index, "where": where}, option=orjson.OPT_APPEND_NEWLINE))
+            except OSError:
+                self._described = DIFFERENCES
+
+    def note(self, told: Told) -> None:
+        """Write a call down."""
+        self._writer.add(told.arrived, time.monotonic(), told.index, told.outcome, told.body)
+
+    def flush(self) -> None:
+        """Write out."""
+        self._writer.flush()
+
+
+class Target:
+    """The external system on one listening socket. `mood` may be changed at any time, but for when it is down.
+
+    since: gives the seconds since the start of the run, below 0 before it.
+    """
+
+    def __init__(self, seed: int, mood: Mood, observer: Observer, since: Callable[[], float]) -> None:
+        self.mood = mood
+        self.observer = observer
+        self.refusing = False  # whether connections are broken at once, as if nobody listened
+        self._since = since
         self._seed = branch(seed, "target")
         self._calls = 0
         self._free_at = 0.0
@@ -118,7 +177,7 @@ class Target:
         """Answer until cancelled, but for the stretches in which the system is down."""
         address = listener.getsockname()
         try:
-            for trouble in self._mood.down:
+            for trouble in self.mood.down:
                 await self._serve_until(listener, trouble.begin)
                 await self._wait_until(trouble.end)
                 listener = socket.create_server(address[:2], family=listener.family, backlog=BACKLOG)
@@ -138,17 +197,17 @@ class Target:
         """Wait for a moment of the run, and let others see the records meanwhile."""
         while (left := moment - self._since()) > 0:
             await asyncio.sleep(min(FLUSH, left))
-            self._writer.flush()
+            self.observer.flush()
 
     def _hang_up(self) -> None:
         for call in list(self.connections):
             call.hang_up()
-        self._writer.flush()
+        self.observer.flush()
 
-    def told(self, headers: Mapping[bytes, bytes], body: bytes) -> Told:
-        """Take one call, and say what it was and what becomes of it."""
+    def told(self, path: bytes, headers: Mapping[bytes, bytes], text: bytes) -> Told:
+        """Take one call, and decide what becomes of it."""
         self._calls += 1
-        second, mood = self._since(), self._mood
+        second, mood = self._since(), self.mood
         delay = mood.latency * (0.5 + chance(self._seed, self._calls)) + mood.now(SLOW, second)
         if mood.rate:
             now = time.monotonic()
@@ -156,39 +215,10 @@ class Target:
             delay += self._free_at - now
         refused = chance(self._seed + 1, self._calls) < mood.refuses(second)
         wrong = chance(self._seed + 2, self._calls) < mood.now(WRONG, second)
-        index, whose = _recognise(self._events, headers, body)
-        compared, where = (Body.NOT_COMPARED, "") if index == NO_EVENT else self._bodies.compare(index, body)
-        if whose not in {index, NO_EVENT}:
-            compared, where = Body.MIXED_UP, "event_id is another event's"
-        if where:
-            self._describe(index, where)
         outcome = REFUSED if refused else UNANSWERED if wrong else APPLIED
-        return Told(time.monotonic(), index, outcome, compared, delay)
-
-    def _describe(self, index: int, where: str) -> None:
-        """Note where a body differs; the verdict does not need it, so a disk that is full is no matter."""
-        if self._described < DIFFERENCES:
-            self._described += 1
-            try:
-                with self._notes.open("ab") as file:
-                    file.write(orjson.dumps({"event": index, "where": where}, option=orjson.OPT_APPEND_NEWLINE))
-            except OSError:
-                self._described = DIFFERENCES
-
-    def note(self, told: Told) -> None:
-        """Write a call down when it is over."""
-        self._writer.add(told.arrived, time.monotonic(), told.index, told.outcome, told.body)
-
-
-@dataclass
-class Told:
-    """A call that is being answered; delay: seconds until the answer."""
-
-    arrived: float
-    index: int
-    outcome: int
-    body: Body
-    delay: float
+        told = Told(time.monotonic(), outcome, delay, path, headers, text)
+        self.observer.look(told)
+        return told
 
 
 def _recognise(events: Events, headers: Mapping[bytes, bytes], body: bytes) -> tuple[int, int]:
@@ -238,8 +268,13 @@ class _Call(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._target.connections.add(self)
+        if self._target.refusing:
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self._target.refusing:
+            self._transport.abort()
+            return
         self._buffer += data
         if self._open is None:
             self._read()
@@ -259,7 +294,7 @@ class _Call(asyncio.Protocol):
         if self._open is not None:
             told, self._open = self._open, None
             told.outcome = UNANSWERED if told.outcome == APPLIED else told.outcome
-            self._target.note(told)
+            self._target.observer.note(told)
 
     def _read(self) -> None:
         """Take the next whole request out of the buffer, if there is one."""
@@ -270,6 +305,7 @@ class _Call(asyncio.Protocol):
             return
         headers = _headers(bytes(self._buffer[:end]))
         try:
+            method, path, _ = bytes(self._buffer[: self._buffer.find(b"\r\n")]).split(b" ", 2)
             taken = _body(self._buffer, end + 4, headers)
         except ValueError:
             self._reject()
@@ -280,13 +316,12 @@ class _Call(asyncio.Protocol):
                 self._transport.write(CONTINUE)
             return
         body, stop = taken
-        posted = self._buffer.startswith((b"POST ", b"PUT ", b"PATCH "))
         del self._buffer[:stop]
         self._continued = False
-        if not posted:
+        if method not in {b"POST", b"PUT", b"PATCH"}:
             self._transport.write(ALIVE)
             return
-        self._open = self._target.told(headers, body)
+        self._open = self._target.told(path, headers, body)
         if self._open.delay > 0:
             self._timer = asyncio.get_running_loop().call_later(self._open.delay, self._answer)
         else:
@@ -296,7 +331,7 @@ class _Call(asyncio.Protocol):
         self._timer = None
         if self._open is not None:
             told, self._open = self._open, None
-            self._target.note(told)
+            self._target.observer.note(told)
             self._transport.write(ANSWERS[told.outcome])
             if told.outcome == UNANSWERED:
                 self._transport.close()

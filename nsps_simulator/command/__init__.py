@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import click
 
+from nsps_simulator.command.compare import compare_command
 from nsps_simulator.command.dump import dump
+from nsps_simulator.command.figures import figures
+from nsps_simulator.command.plan import plan
 from nsps_simulator.command.run import run
+from nsps_simulator.command.target import target
 
 
 class _Commands(click.Group):
@@ -30,7 +34,7 @@ def command() -> None:
     """Be the group."""
 
 
-for one in (run, dump):
+for one in (run, plan, target, dump, compare_command, figures):
     command.add_command(one)
 
 __all__ = ["command"]

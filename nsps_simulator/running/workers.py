@@ -25,7 +25,7 @@ from nsps_simulator.running.orphans import die_with_parent
 from nsps_simulator.running.proxy import Link, Proxy
 from nsps_simulator.sending.scenario import Scenario
 from nsps_simulator.sending.sender import Effort, Sender
-from nsps_simulator.target import Mood, Target
+from nsps_simulator.target import Mood, Recorder, Target
 from nsps_simulator.wire.bodies import Bodies, read_mapping
 
 try:
@@ -116,8 +116,9 @@ def target(
     writer = Writer(desk.folder / "deliveries", DELIVERY)
     events = scenario.events()
     bodies = Bodies(events, None if mapping is None else read_mapping(mapping), compared=compared)
-    clock, notes = desk.clock, desk.folder / "differences"
-    stand_in = Target(scenario.seed, mood, events, bodies, writer, clock.since, notes)
+    clock = desk.clock
+    recorder = Recorder(events, bodies, writer, desk.folder / "differences")
+    stand_in = Target(scenario.seed, mood, recorder, clock.since)
 
     async def serve() -> None:
         clock.ready()

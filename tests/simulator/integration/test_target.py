@@ -13,7 +13,7 @@ import pytest
 from aiohttp import ClientConnectionError, ClientError, ClientSession, ClientTimeout
 
 from nsps_simulator.records import APPLIED, DELIVERY, NO_EVENT, REFUSED, UNANSWERED, Body, Delivery, Writer, deliveries
-from nsps_simulator.target import CHEERFUL, DOWN, WRONG, Mood, Target, Trouble
+from nsps_simulator.target import CHEERFUL, DOWN, WRONG, Mood, Recorder, Target, Trouble
 from nsps_simulator.wire.bodies import Bodies
 from nsps_simulator.wire.events import Events
 from nsps_simulator.wire.population import Population
@@ -48,7 +48,8 @@ async def standing(path: Path, mood: Mood = CHEERFUL) -> AsyncIterator[Stand]:
     port = listener.getsockname()[1]
     began = time.monotonic()
     writer = Writer(path, DELIVERY)
-    target = Target(1, mood, EVENTS, Bodies(EVENTS), writer, lambda: time.monotonic() - began, path.with_name("notes"))
+    recorder = Recorder(EVENTS, Bodies(EVENTS), writer, path.with_name("notes"))
+    target = Target(1, mood, recorder, lambda: time.monotonic() - began)
     serving = asyncio.create_task(target.serve(listener))
     async with ClientSession(timeout=ClientTimeout(total=5)) as session:
         yield Stand(f"http://127.0.0.1:{port}/hlr", session, path, target)

@@ -22,6 +22,7 @@ VICES = {
     "honest": "none",
     "drops": "tells nobody of one event in 250",
     "forgets": "keeps its events in memory only",
+    "forgets-on-stop": "keeps its events in memory only, and stops at once",
     "writes-late": "keeps an event 50 ms after it has answered",
     "swaps": "holds an event back until the account's next one",
     "overlaps": "tells of two events of an account at the same time",
@@ -113,7 +114,7 @@ class Connector:
 
     async def drain(self, _: web.Application) -> None:
         """Finish what is under way."""
-        if self._tasks:
+        if self._tasks and KIND != "forgets-on-stop":
             await asyncio.wait(self._tasks, timeout=5)
 
     @property
@@ -140,7 +141,7 @@ class Connector:
         if KIND == "writes-late":
             asyncio.get_running_loop().call_later(0.05, self._keep_and_hand_over, body)
             return
-        if KIND != "forgets":
+        if KIND not in {"forgets", "forgets-on-stop"}:
             self._journal.keep(body)
         self._last_of_all = body
         if KIND == "drops" and len(self._journal.known) % 250 == 0:
