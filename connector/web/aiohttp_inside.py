@@ -20,18 +20,18 @@ A connection here is in one of these states; the first four are aiohttp's own::
 import asyncio
 import fcntl
 import termios
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, cast
 
 import aiohttp.web_response
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from connector.errors import ConnectorError
 from connector.web.accepted import OnePiece
-from connector.web.refusals import refuse_no_request
-from connector.web.responses import BrokenOff, HeadTimeout, answer_to
+from connector.web.refusals import refuse_no_request, say_failed
+from connector.web.responses import BadRequest, BrokenOff, HeadTimeout, answer_to
 
 LINGER: Final = 2.0
 """Seconds that a client may go on sending after an answer that ends the connection, so that it sees the answer."""
@@ -39,6 +39,8 @@ LINGER: Final = 2.0
 LINGER_BYTES: Final = 8 * 2**20
 """Bytes that it may go on sending."""
 
+
+_VERSIONS: Final = (HttpVersion11, HttpVersion10)
 
 _CANCEL: Final = 0.1
 """Seconds that the task of a connection has to end once it is cancelled; aiohttp takes 0 for ever."""
@@ -82,12 +84,24 @@ class Connection(RequestHandler):
     # --- what comes ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport: aiohttp forgets it when it closes it, though answers may be waiting in it to be read."""
+        """Keep the transport: aiohttp forgets it when it closes it, though answers may be waiting in it to be read.
+
+        Where the task that answers its requests fails, aiohttp leaves the connection as it is, for ever.
+        """
         self._kept_transport = cast("asyncio.Transport", transport)
         super().connection_made(transport)
+        if self._task_handler is not None:
+            self._task_handler.add_done_callback(self._answering_ended)
+
+    def _answering_ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            say_failed(error)
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
         """Read on; what comes while lingering is dropped."""
+        if self._half_closed:
+            return  # aiohttp only looks whether its parser has more; that is at its end
         if self._gone is not None:
             self._dropped += len(data)
             if self._dropped > LINGER_BYTES:
@@ -121,6 +135,8 @@ class Connection(RequestHandler):
                 self._body.set_exception(ConnectionResetError("the client has ended the connection in the body"))
             elif begun or self._begun:
                 self._refuse(BrokenOff(f"The request ends in its head, after {self._begun} bytes", self._begun))
+        if not self._messages:
+            self._close = True  # nothing follows what is being answered
         return self._answering and self.ssl_context is None  # asyncio's layer of TLS knows no half-closed connection
 
     def _refuse(self, error: ConnectorError) -> None:
@@ -138,6 +154,19 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     # --- what is answered ---
+
+    def _handle_request(
+        self,
+        request: web.BaseRequest,
+        start_time: float | None,
+        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Refuse versions of HTTP that are not served. aiohttp takes HTTP/0.9 and HTTP/2.0, and answers in them."""
+        if request._version not in _VERSIONS:
+            request._version = HttpVersion10
+            error = BadRequest("This version of HTTP is not served here; HTTP/1.1 and HTTP/1.0 are")
+            request_handler = self._make_error_handler(_ErrInfo(answer_to(error).status, error, error.error))
+        return super()._handle_request(request, start_time, request_handler)
 
     def handle_error(
         self,
@@ -218,7 +247,7 @@ class Connection(RequestHandler):
     @property
     def _answering(self) -> bool:
         """Whether a request has arrived that has no answer yet."""
-        return self._waiter is None or bool(self._messages)
+        return bool(self._messages) or (self._waiter is None and self._request_count > 0)
 
     def check(self, now: float, head_timeout: float, write_timeout: float) -> str | None:
         """End what takes too long, and say what it was: the head of a request, or the reading of an answer."""

@@ -96,7 +96,7 @@ def refuse_no_request(request: web.BaseRequest, status: int, error: BaseExceptio
     refusal = _of_no_request(status, error)
     if not isinstance(error, ConnectionError):  # the client has gone: nobody to answer
         if isinstance(refusal, InternalError):
-            _logger.error("Request failed", action="request.failed", exc_info=error)
+            say_failed(error)
         fields = {"cause": type(error).__name__}
         if isinstance(refusal, NotFound):
             fields["path"] = shown(str(request.rel_url))
@@ -106,6 +106,11 @@ def refuse_no_request(request: web.BaseRequest, status: int, error: BaseExceptio
     response = error_response(refusal, closes=True)
     response.headers[hdrs.CONNECTION] = "close"  # said by ``force_close`` only to a request of HTTP/1.1
     return response
+
+
+def say_failed(error: BaseException | None) -> None:
+    """Log a bug of the connector, with its stack trace."""
+    _logger.error("Request failed", action="request.failed", exc_info=error)
 
 
 def shown(text: str) -> str:
