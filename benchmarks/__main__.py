@@ -14,7 +14,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from benchmarks.clients import ClosedLoop, closed_loop, open_loop
-from benchmarks.load import Answers
+from benchmarks.load import EVENT_FILE, Answers
 from benchmarks.servers import Kind, running
 
 WARM_UP: Final = 1.0
@@ -193,11 +193,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--client", choices=("auto", "wrk", "asyncio"), default="auto", help="of the closed loop")
     parser.add_argument("--rate", type=float, help="events/s of the equal load; half of what bare takes if not given")
+    parser.add_argument("--event", help="the event that is sent; examples/events/sim-updated.json if not given")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the connector")
     parser.add_argument("--server-core", type=int, default=cores[0])
     parser.add_argument("--client-core", type=int, default=cores[-1])
     parser.add_argument("--folder", type=Path, default=Path.cwd(), help="where journals and logs go while it runs")
     options = parser.parse_args(arguments)
+    if options.event:
+        os.environ[EVENT_FILE] = options.event
     if options.server_core == options.client_core:
         parser.error("server and client need a core each")
     if any("=" not in each for each in options.set):

@@ -86,7 +86,7 @@ class Connector:
         """Target, journal and lanes first, then the workers, then ready; the other way round at the end."""
         for warning in self.handlers.warnings:
             _log.warning(warning, action="handlers.warning")
-        for warning in self.schema.warnings:
+        for warning in [*self.schema.warnings, *self.targets.mapping_warnings]:
             _log.warning(warning, action="settings.path_unknown")
         async with external.running(self.targets), handlers.running(self.handlers.hooks):
             await self.lanes.start()

@@ -182,7 +182,10 @@ def _warning(text: str) -> str | None:
         if step not in fields:
             near = get_close_matches(step, fields, n=3, cutoff=0.5)
             hint = f"near: {', '.join(near)}" if near else f"documented are: {', '.join(sorted(fields))}"
-            return f"{text}: {'.'.join([*where, step])} is not documented ({hint})"
+            name = ".".join([*where, step])
+            return (
+                f"{name} is not documented ({hint})" if name == text else f"{text}: {name} is not documented ({hint})"
+            )
         where.append(step)
         model = _model(fields[step])
     return None
@@ -206,7 +209,7 @@ def _follow(node: Mapping[str, Any], names: list[str]) -> bool:
             return True
         case "subexpression" | "index_expression" | "pipe":
             return all(_follow(child, names) for child in children)
-        case "projection" | "filter_projection" | "value_projection":
+        case "projection" | "filter_projection":
             return all(_follow(child, names) for child in children[:2])
         case "index" | "slice" | "identity":
             return True

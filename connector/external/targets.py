@@ -45,6 +45,8 @@ class Targets:
             )
             for name, own in settings.of_targets.items()
         }
+        mapped = [target.mapping for target in self.all.values() if target.mapping is not None]
+        self.mapping_warnings = [f"FORWARD_MAPPING: {warning}" for each in mapped[:1] for warning in each.warnings]
         if unknown := sorted(declared_targets() - self.all.keys()):
             raise StartError(f"TARGETS: @on_response stands for {', '.join(unknown)}, which no setting names")
 

@@ -1,6 +1,7 @@
 """Each kind of body is answered, read and told apart as the corpus says; what is taken can be read by every part."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -97,6 +98,11 @@ def test_what_the_fast_way_takes_reads_the_same_the_lenient_way(kind: Kind) -> N
     except msgspec.DecodeError:
         return
     assert read_leniently(raw).body == fast
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "examples").rglob("*.json")), ids=lambda f: f.name)
+def test_every_example_that_the_docs_name_is_taken_as_it_is(file: Path) -> None:
+    assert not parse(file.read_bytes()).unreadable
 
 
 JSON = st.recursive(
