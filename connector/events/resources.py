@@ -211,7 +211,7 @@ def _imsi(value: Any, _: EventBody) -> str | None:
     plain = _compact(value)
     if plain is None:
         return None
-    return f"imsi:{plain.zfill(_IMSI_DIGITS)}" if plain.isdecimal() else _key("imsi", plain)
+    return _bounded(f"imsi:{plain.zfill(_IMSI_DIGITS)}") if plain.isdecimal() else _key("imsi", plain)
 
 
 def _iccid(value: Any, _: EventBody) -> str | None:
