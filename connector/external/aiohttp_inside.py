@@ -7,6 +7,8 @@ A kept connection is used again only while all of this holds:
 1. Nothing waits to be read on it. Bytes that arrive while no request is under way are the answer to nothing
    (RFC 9112, 9.2): the connection is closed. aiohttp would take them for the answer to the next request. The socket
    itself is asked, since its last bytes may not have been read yet; so an end that the target has sent is seen, too.
+   What arrives while the next request is already under way cannot be told from its answer; so a host that was seen to
+   do this once gets no second request on a connection for ten minutes.
 2. The target still keeps it: it is idle no longer than the ``Keep-Alive`` header of the last answer allows, or, where
    the target has closed an idle connection without saying so, than four fifths of the time that this one was idle.
 3. It is not older than ``MAX_CONNECTION_AGE``, so that a changed DNS name is seen.
@@ -47,6 +49,9 @@ MAX_CONNECTION_AGE: Final = 60.0
 
 LEARNED_FOR: Final = 60.0
 """Seconds for which the time after which a target closed an idle connection is remembered."""
+
+DISTRUSTED_FOR: Final = 600.0
+"""Seconds for which each request to a host that sent what nobody asked for gets a connection of its own."""
 
 KEPT_RAW: Final = 65536
 """Bytes of an answer that are kept as they came."""
@@ -137,7 +142,8 @@ class Link(ResponseHandler):
         super().__init__(loop)
         self._pool = pool
         self._fd = -1
-        self._tls = False
+        self.tls = False
+        self.lost: BaseException | None = None
         self._poll = select.poll()
         self._watched: _WatchedTransport | None = None
         self._acked_before: int | None = None
@@ -155,7 +161,7 @@ class Link(ResponseHandler):
         """Watch what is written."""
         of_the_socket = transport.get_extra_info("socket")
         self._fd = -1 if of_the_socket is None else of_the_socket.fileno()
-        self._tls = transport.get_extra_info("sslcontext") is not None
+        self.tls = transport.get_extra_info("sslcontext") is not None
         if self._fd >= 0:
             self._poll.register(self._fd, select.POLLIN)
         self._watched = _WatchedTransport(cast("asyncio.Transport", transport), self)
@@ -199,6 +205,7 @@ class Link(ResponseHandler):
         """Keep the first bytes of an answer; close on bytes that nobody asked for."""
         if data and (self.idle_since is not None or not self.written):
             self.unasked = True
+            self._pool.distrust(self.host)
             under_way = self.idle_since is None
             self.abort()
             if under_way:
@@ -216,8 +223,9 @@ class Link(ResponseHandler):
         super().eof_received()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Note how much the target has confirmed, and after how long it closed an idle connection."""
-        if self._acked_at_end is None and not self._tls:  # below TLS the descriptor is closed by now
+        """Note why it ended, how much the target has confirmed, and after how long it closed an idle connection."""
+        self.lost = exc
+        if self._acked_at_end is None and not self.tls:  # below TLS the descriptor is closed by now
             self._acked_at_end = self._acked()
         if self.idle_since is not None:
             self._pool.closed_by_target(self.host, monotonic() - self.idle_since)
@@ -268,6 +276,10 @@ class Pool(aiohttp.TCPConnector):
         """The host has closed a connection that was idle for so many seconds."""
         self._learn(host, idle * 0.8)
 
+    def distrust(self, host: str) -> None:
+        """The host sent what nobody asked for: what comes next on a kept connection may be anything."""
+        self._learned[host] = (0.0, monotonic() + DISTRUSTED_FOR)
+
     def said(self, host: str, seconds: float) -> None:
         """The host said, in a ``Keep-Alive`` header, how long it keeps an idle connection."""
         self._learn(host, max(seconds - 1.0, seconds / 2, 0.0))
@@ -276,7 +288,7 @@ class Pool(aiohttp.TCPConnector):
         now = monotonic()
         before, until = self._learned.get(host, (KEEPALIVE, 0.0))
         if now >= until or keep <= before:
-            self._learned[host] = (min(keep, KEEPALIVE), now + LEARNED_FOR)
+            self._learned[host] = (min(keep, KEEPALIVE), max(until, now + LEARNED_FOR))
 
     async def _create_connection(
         self, req: "ClientRequest", traces: "list[Trace]", timeout: "ClientTimeout"

@@ -8,6 +8,7 @@
 3. What this machine lacks (descriptors, memory, name resolution) is ``OwnLack``, not ``NoAnswer``.
 """
 
+import asyncio
 import errno
 import io
 import os
@@ -136,6 +137,9 @@ class Wire:
             except (TimeoutError, aiohttp.ClientError, OSError, MemoryError, UnicodeError) as error:
                 if not fresh and _may_be_repeated(method, mine, error):
                     continue
+                if mine.link is not None and mine.link.tls:
+                    await asyncio.sleep(0)  # the end of a connection may be told after a write to it has failed
+                    error = error if _tls_error(error) is not None else _tls_error(mine.link.lost) or error
                 return self._ended_badly(error, mine, limit)
             finally:
                 exchange.reset(token)
@@ -171,7 +175,7 @@ class Wire:
             raise OwnLack(lack) from None
         if mine.unasked:
             raise NoAnswer("sends bytes before it was asked: it speaks no HTTP") from None
-        raise NoAnswer(self._what_happened(error, limit), everybody=mine.link is None) from None
+        raise NoAnswer(self._what_happened(error, limit) + _hint(error, mine), everybody=mine.link is None) from None
 
     def _what_happened(self, error: Exception, limit: float) -> str:
         match error:
@@ -189,8 +193,8 @@ class Wire:
                 return "answered what is no HTTP"
             case ssl.SSLError() | aiohttp.ClientOSError() if (tls := _tls_error(error)) is not None:
                 return f"ended the TLS connection: {_tls(tls)}"
-            case OSError() if error.errno:
-                return f"broke the connection off: {os.strerror(error.errno)}"
+            case OSError():
+                return f"broke the connection off{f': {os.strerror(error.errno)}' if error.errno else ''}"
             case _:
                 return f"could not be talked to: {type(error).__name__}"
 
@@ -201,6 +205,14 @@ def _no_connection(error: aiohttp.ClientConnectorError) -> str:
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return f"cannot be reached by TLS: {_tls(error.os_error)}"
     return f"cannot be reached: {os.strerror(error.errno) if error.errno else error.os_error}"
+
+
+def _hint(error: Exception, mine: Exchange) -> str:
+    """Where a target that asks for a client certificate closes the connection without a word."""
+    lost = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError) and _tls_error(error) is None
+    if lost and mine.link is not None and mine.link.tls and not mine.reused:
+        return " (right after the TLS handshake: it may not accept our certificate, or ask for one)"
+    return ""
 
 
 def _may_be_repeated(method: str, mine: Exchange, error: Exception) -> bool:
@@ -259,9 +271,11 @@ def _own_lack(error: Exception) -> str | None:
     return None if number is None else _LACKS.get(number)
 
 
-def _tls_error(error: Exception) -> ssl.SSLError | None:
-    cause = error if isinstance(error, ssl.SSLError) else error.__cause__
-    return cause if isinstance(cause, ssl.SSLError) else None
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """The TLS error that this one is, or was caused by."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__
+    return error
 
 
 def _tls(error: BaseException) -> str:

@@ -35,6 +35,7 @@ class Standin:
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.peers: set[object] = set()
         self.url = ""
         self.answer: Callable[[Seen], Awaitable[web.Response]] = yes
         self.runner: web.AppRunner | None = None
@@ -47,6 +48,7 @@ class Standin:
     async def handle(self, request: web.Request) -> web.Response:
         """Note the request and answer it."""
         body = await request.read()
+        self.peers.add(request.transport and request.transport.get_extra_info("peername"))
         self.seen.append(Seen(request.method, request.path_qs, request.headers, body))
         return await self.answer(self.seen[-1])
 

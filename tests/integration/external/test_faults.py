@@ -1,6 +1,7 @@
 """Targets that misbehave, on real sockets: each ends as the outcome that the table gives it, and none hangs."""
 
 import asyncio
+import contextlib
 import datetime
 import os
 import resource
@@ -8,14 +9,17 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import pytest
 from aiohttp import web
 
-from connector.external import Kind, TargetDead, TargetRetry, TargetUnavailable, attempting
+from connector.external import Kind, TargetDead, TargetRetry, TargetUnavailable, aiohttp_inside, attempting
+from connector.external import tls as tls_files
 from tests.integration.external.targets import Seen, calling, standing, talking, until
 from tests.unit.external.events import event
 
@@ -383,5 +387,98 @@ async def test_a_target_that_asks_for_a_client_certificate_is_given_it(certifica
         async with calling(standin.url, TARGET_CA_FILE=str(certificates.authority), **ours) as caller:
             assert (await caller.target.get()).status == 200
         async with calling(standin.url, TARGET_CA_FILE=str(certificates.authority)) as caller:
-            with pytest.raises(TargetRetry):
+            with pytest.raises(TargetRetry, match="may not accept our certificate, or ask for one"):
                 await caller.target.get()
+
+
+async def test_a_plain_http_port_behind_https_is_named(certificates: Certificates) -> None:
+    async with standing() as standin, calling(standin.url.replace("http:", "https:")) as caller:
+        with pytest.raises(TargetRetry, match=r"cannot be reached by TLS: .*the port may speak plain http"):
+            await caller.target.get()
+
+
+async def test_an_https_port_behind_http_is_named(certificates: Certificates) -> None:
+    tls = server_side(certificates.make("server-2", _moment(-1), _moment(1)))
+    async with standing(tls=tls) as standin, calling(standin.url.replace("https:", "http:")) as caller:
+        with pytest.raises(TargetRetry, match=r"closed the connection|no HTTP|broke"):
+            await caller.target.get()
+
+
+@contextmanager
+def handshaking(context: ssl.SSLContext) -> Iterator[str]:
+    """The URL of a server that answers by TLS in a thread, and as most servers do says why a handshake fails."""
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            wrapped = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            with wrapped, contextlib.suppress(OSError):
+                try:
+                    wrapped.do_handshake()
+                except ssl.SSLError:
+                    socket.socket.recv(wrapped, 65536)  # closing with something unread would take the alert back
+                    wrapped.shutdown(socket.SHUT_WR)
+                    while socket.socket.recv(wrapped, 65536):
+                        pass
+                    continue
+                wrapped.recv(65536)
+                wrapped.sendall(OK + b"Connection: close\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            listening.close()
+            thread.join()
+
+
+async def test_a_target_that_misses_our_certificate_is_quoted(certificates: Certificates) -> None:
+    tls = server_side(certificates.make("server-5", _moment(-1), _moment(1)), certificates.authority)
+    with handshaking(tls) as url:
+        async with calling(url, TARGET_CA_FILE=str(certificates.authority)) as caller:
+            with pytest.raises(TargetRetry, match=r"certificate required \(TARGET_CERT_FILE\)"):
+                await caller.target.post(json={})
+
+
+async def test_a_certificate_that_was_renewed_is_shown_without_a_restart(
+    certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_files, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(aiohttp_inside, "MAX_CONNECTION_AGE", 0.0)
+    tls = server_side(certificates.make("server-3", _moment(-1), _moment(1)), certificates.authority)
+    old = certificates.make("old-client", _moment(-20), _moment(-10))
+    new = certificates.make("new-client", _moment(-1), _moment(1))
+    ours = tmp_path / "ours.pem", tmp_path / "ours.key"
+
+    def install(pair: tuple[str, str]) -> None:
+        for source, place in zip(pair, ours, strict=True):
+            shutil.copy(source, place)
+
+    install(old)
+    named = {"TARGET_CERT_FILE": str(ours[0]), "TARGET_KEY_FILE": str(ours[1])}
+    with handshaking(tls) as url:
+        async with calling(url, TARGET_CA_FILE=str(certificates.authority), **named) as caller:
+            with pytest.raises(TargetRetry, match="certificate expired"):
+                await caller.target.get()
+            ours[0].write_text("half of a certificate")
+            with pytest.raises(TargetRetry, match="certificate expired"):
+                await caller.target.get()
+            install(new)
+            assert (await caller.target.get()).status == 200
+
+
+async def test_connections_by_tls_are_kept(certificates: Certificates) -> None:
+    tls = server_side(certificates.make("server-4", _moment(-1), _moment(1)))
+    async with (
+        standing(tls=tls) as standin,
+        calling(standin.url, TARGET_CA_FILE=str(certificates.authority)) as caller,
+    ):
+        for _ in range(5):
+            assert (await caller.target.post(json={})).status == 200
+        assert len(standin.peers) == 1
