@@ -75,7 +75,7 @@ class Connector:
             Bodies(settings.max_body_bytes, settings.body_timeout, settings.bodies_bytes),
             clock=clock,
             answers=self.answers,
-            away=self.targets.held,
+            held=self.targets.held,
         )
         self.health = Health()
         self.leaving = False

@@ -23,7 +23,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Never
+from typing import Any, Final, NamedTuple, Never
 from urllib.parse import urlencode
 from xml.etree.ElementTree import Element
 
@@ -74,6 +74,14 @@ _OUTCOMES: Final = frozenset({"done", "retry", "dead", "ignored"})
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+
+
+class Held(NamedTuple):
+    """Calls are held: why, what kind of failure that is, and for how many seconds still."""
+
+    reason: str
+    kind: str
+    seconds: float
 
 
 class TargetState(msgspec.Struct, frozen=True):
@@ -156,7 +164,7 @@ class Target:
         )
         self._authorization: Authorization = authorization(settings, self._post_form, clock, self._who)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._held_for = 0.0
+        self._held_for = self._held_until = 0.0
         self._return: asyncio.TimerHandle | None = None
         self._calls = self._failures = 0
 
@@ -187,9 +195,11 @@ class Target:
             breaker.scope,
         )
 
-    def held(self, event_type: str | None = None) -> str | None:
-        """Why calls for events of this type are held, while they are and no probe is due; else None."""
-        return self._breaker.reason if self._breaker.holds(event_type) else None
+    def held(self, event_type: str | None = None) -> Held | None:
+        """That calls for events of this type are held, while they are and no probe is due; else None."""
+        if not self._breaker.holds(event_type):
+            return None
+        return Held(self._breaker.reason, str(self._breaker.kind), max(self._held_until - self._clock(), 0.0))
 
     async def get(
         self,
@@ -471,7 +481,7 @@ class Target:
         return self._breaker.hold(permit, failed.after, str(failed), failed.kind)
 
     def _opened(self, reason: str, seconds: float) -> None:
-        self._held_for = seconds
+        self._held_for, self._held_until = seconds, self._clock() + seconds
         self._hold(reason, seconds)
 
     def _released(self, most: int | None) -> None:

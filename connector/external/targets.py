@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from connector.errors import StartError
 from connector.external import mapping
-from connector.external.client import Target
+from connector.external.client import Held, Target
 from connector.external.hooks import declared_targets
 from connector.settings import Settings
 
@@ -75,10 +75,10 @@ class Targets:
         known = ", ".join(f'target("{each}")' for each in sorted(self.all))
         raise LookupError(f"there is no target {name!r}; there is {known}" if name else f"say which target: {known}")
 
-    def held(self, event_type: str | None = None) -> str | None:
-        """Why calls for events of this type are held, while all targets hold them; else None."""
-        reasons = [target.held(event_type) for target in self.all.values()]
-        return reasons[0] if reasons and all(reason is not None for reason in reasons) else None
+    def held(self, event_type: str | None = None) -> Held | None:
+        """The hold that ends first, while all targets hold calls for events of this type; else None."""
+        holds = [hold for target in self.all.values() if (hold := target.held(event_type)) is not None]
+        return min(holds, key=lambda hold: hold.seconds) if holds and len(holds) == len(self.all) else None
 
     def _hold(self, name: str, reason: str, seconds: float) -> None:
         until = datetime.now(UTC) + timedelta(seconds=seconds)

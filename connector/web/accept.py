@@ -15,13 +15,14 @@ from connector.events.event import Event
 from connector.events.reading import kind_of_value
 from connector.events.schema import Schema
 from connector.events.snapshot import unreadable_times
+from connector.external.client import Held
 from connector.facts import facts
 from connector.journal import Journal
+from connector.outcome import Outcome
 from connector.web.accepted import accepted
 from connector.web.bodies import Bodies
 from connector.web.outcomes import refusal
 from connector.web.refusals import NAMES, Names, shown
-from connector.web.responses import TargetDown
 from connector.web.trace import TRACE
 
 
@@ -42,14 +43,14 @@ class Accept:
         *,
         clock: Callable[[], float],
         answers: Answers | None = None,
-        away: Callable[[str], str | None] = lambda _: None,
+        held: Callable[[str], Held | None] = lambda _: None,
     ) -> None:
         self.schema = schema
         self._journal = journal
         self._bodies = bodies
         self._clock = clock
         self._answers = answers
-        self._away = away
+        self._held = held
         self.stopping = False
 
     def stop(self) -> None:
@@ -81,8 +82,10 @@ class Accept:
 
     async def _keep_and_wait(self, event: Event, answers: Answers) -> None:
         """Raises the ConnectorError that the outcome stands for."""
-        if away := self._away(event.event_type):
-            raise TargetDown(away)
+        held = self._held(event.event_type)
+        error = refusal(Outcome("dead", held.reason, kind=held.kind, asked=held.seconds)) if held else None
+        if error is not None:
+            raise error
         joined = answers.is_expected(event.event_id)
         future = answers.expect(event.event_id)
         try:

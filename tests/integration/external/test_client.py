@@ -196,7 +196,9 @@ async def test_a_token_server_that_gives_none_fails_once_for_all_who_wait_and_co
         assert {str(end) for end in ends} == {said}
         assert {end.kind for end in ends if isinstance(end, TargetUnavailable)} == {kind}
         assert [seen.path for seen in standin.seen] == ["/token"]
-        assert caller.target.held() == said
+        held = caller.target.held()
+        assert held is not None
+        assert (held.reason, held.kind) == (said, str(kind))
 
 
 async def test_the_retry_after_of_a_token_server_holds_the_target() -> None:
@@ -296,7 +298,10 @@ async def test_the_breaker_spares_those_that_were_under_way_when_it_opened() -> 
         ends = await asyncio.gather(*(caller.target.get() for _ in range(6)), return_exceptions=True)
         assert Counter(type(end).__name__ for end in ends) == {"TargetRetry": 2, "TargetUnavailable": 4}
         assert caller.held
-        assert caller.target.held() == "2 failures in a row, at last: the target answered 503"
+        held = caller.target.held()
+        assert held is not None
+        assert held.reason == "2 failures in a row, at last: the target answered 503"
+        assert 2000 < held.seconds <= 4400
         state = caller.target.state()
         assert state == TargetState(
             "open", "2 failures in a row, at last: the target answered 503", 0, 0, 0, calls=6, failures=6

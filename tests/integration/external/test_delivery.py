@@ -199,3 +199,18 @@ async def test_a_retry_after_of_the_target_spends_no_attempt_and_is_kept_within_
     actions = Counter(line["action"] for line in log_lines())
     assert actions["event.retrying"] == actions["event.dead"] == 0
     assert 1 <= actions["breaker.opened"] <= 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_what_the_target_said_of_when_to_come_again_is_told_to_nsps_at_once(status: int) -> None:
+    async def later(_: Seen) -> web.Response:
+        return web.Response(status=status, headers={"Retry-After": "77"})
+
+    async with standing() as standin:
+        standin.answer = later
+        async with serving(standin.url, RESPONSE="outcome") as served:
+            assert await served.post(numbered(1, 5)) == status
+            assert await served.post(numbered(2, 5)) == status
+            assert len(standin.seen) == 1
+            assert 70 < int(served.last.headers["Retry-After"]) <= 93
+            assert served.connector.journal.size == 0
