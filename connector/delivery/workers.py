@@ -8,30 +8,35 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
-from connector import log
+from connector.delivery.attempt import Attempt, Attempts
+from connector.delivery.mistakes import Mistakes
 from connector.delivery.waiting import Answers
 from connector.errors import Unavailable
 from connector.events.event import Event
 from connector.events.snapshot import Snapshot, after, is_older, snapshot_of
-from connector.external import attempting
 from connector.facts import facts
 from connector.handlers import Handler, Handlers
+from connector.handlers.places import place_of_error
 from connector.journal import Journal
 from connector.journal.lanes import Lanes
-from connector.outcome import Outcome, Postponed, RetryPolicy, decide, done
+from connector.outcome import (
+    DeadLetter,
+    Ignored,
+    Later,
+    Outcome,
+    Postponed,
+    Retry,
+    RetryPolicy,
+    decide,
+    decisive,
+    done,
+)
 
 YIELD_AFTER: Final = 8
 """Events that a worker handles before it lets the event loop turn, where nothing else makes it."""
 
 JOURNAL_PAUSE: Final = 0.5
 """Seconds that a worker waits when the journal cannot be asked which snapshot is the newest."""
-
-WATCH_INTERVAL: Final = 0.05
-"""Seconds between looks for handlers that run too long; a handler is cut off that much late at most."""
-
-
-CUT_OFF_AGAIN: Final = 10.0
-"""Seconds after which a handler that went on although it was cut off is cut off again."""
 
 
 class Workers:
@@ -65,32 +70,32 @@ class Workers:
         self._hold_dead = hold_dead
         self._clock = clock
         self._workers = [_Worker() for _ in range(count)]
-        self._watch: asyncio.Task[None] | None = None
+        self._attempts: Attempts | None = None
+        self._mistakes = Mistakes()
         self._stopping = False
         self.stuck = False
         """Whether a handler went on after the drain: the event loop would wait for it for ever."""
 
     def start(self) -> None:
         """Begin to take events."""
+        self._attempts = Attempts()
         for number, worker in enumerate(self._workers):
             worker.task = asyncio.create_task(self._work(worker), name=f"worker-{number}")
-        self._watch = asyncio.create_task(self._cut_off_late(), name="worker-watch")
 
     @property
     def started(self) -> bool:
         """Whether events are being taken: after ``start``, until ``drain`` has ended."""
-        return self._watch is not None
+        return self._attempts is not None
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """What runs until ``drain``; one that ends before has a fault of its own."""
-        tasks = [worker.task for worker in self._workers]
-        return [task for task in (self._watch, *tasks) if task is not None]
+        return [worker.task for worker in self._workers if worker.task is not None]
 
     @property
     def running(self) -> int:
         """How many events are being handled now."""
-        return sum(worker.event is not None for worker in self._workers)
+        return sum(worker.attempt is not None for worker in self._workers)
 
     async def drain(self, timeout: float, *, everything: bool) -> int:
         """Take no new event, let the running ones end, cut off what runs after ``timeout`` seconds.
@@ -103,22 +108,25 @@ class Workers:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._lanes.join(), timeout)
         self._stopping = True
-        tasks = {worker.task for worker in self._workers if worker.task is not None}
         for worker in self._workers:
-            if worker.task is not None and worker.event is None:
+            if worker.task is not None and worker.attempt is None:
                 worker.task.cancel()
-        late: set[asyncio.Task[None]] = set()
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=max(0.0, deadline - time.monotonic()))
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        for task in late:
-            task.cancel()
-        if late:
-            _, stuck = await asyncio.wait(late, timeout=1.0)  # a handler that will not end does not hold up the stop
-            self.stuck = bool(stuck)
+        late = await self._late(max(0.0, deadline - time.monotonic()))
+        for worker in late:
+            if worker.attempt is not None:
+                worker.attempt.stop()
+        self.stuck = bool(await self._late(1.0))  # a handler that will not end does not hold up the stop
+        if self._attempts is not None:
+            self._attempts.close()
+            self._attempts = None
         return len(late)
+
+    async def _late(self, timeout: float) -> "list[_Worker]":
+        """The workers that have not ended within ``timeout`` seconds."""
+        tasks = {worker.task for worker in self._workers if worker.task is not None}
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+        return [worker for worker in self._workers if worker.task is not None and not worker.task.done()]
 
     async def _work(self, worker: "_Worker") -> None:
         handled = 0
@@ -163,51 +171,41 @@ class Workers:
         return await self._run(worker, event, handler, applied)
 
     async def _run(self, worker: "_Worker", event: Event, handler: Handler, applied: Snapshot | None) -> Outcome:
-        started = time.monotonic()
-        fault: BaseException | None = None
-        note: object = None
-        timeout = handler.timeout or self._timeout
-        worker.event, worker.deadline = event, started + timeout
+        assert self._attempts is not None  # noqa: S101 - for the type checker: workers run between start and drain
+        attempt = worker.attempt = self._attempts.begin(handler, event, handler.timeout or self._timeout)
         try:
-            with attempting(event):
-                note = await handler.call(event)
-        except Postponed:
-            raise
-        except asyncio.CancelledError as raised:
-            if worker.cut_off:
-                fault = TimeoutError(f"cut off after {timeout:g} s")
-            elif self._stopping and worker.task.cancelling():  # type: ignore[union-attr]
-                raise
-            else:
-                fault = raised  # by the handler itself, or something that it waited for: the worker goes on
-        except KeyboardInterrupt:
-            raise
-        except BaseException as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
-            fault = raised
+            ended = await attempt.ended()
         finally:
-            worker.event = None
-            worker.cut_off = 0
-            if worker.task.cancelling() and not self._stopping:  # type: ignore[union-attr]
-                await worker.go_on()
-        seconds = time.monotonic() - started
-        outcome = self._decide(event, handler, fault, note, round(seconds * 1000), applied)
-        facts.attempt(event, handler.name, outcome.state, seconds)
+            worker.attempt = None
+            attempt.stop()
+        if ended.stopped:
+            raise asyncio.CancelledError
+        error = None if ended.error is None else decisive(ended.error)
+        if isinstance(error, Postponed):
+            raise error
+        outcome = self._decide(event, handler, error, ended.note, round(ended.seconds * 1000), applied)
+        facts.attempt(event, handler.name, outcome.state, ended.seconds)
         return outcome
 
     def _decide(
         self,
         event: Event,
         handler: Handler,
-        fault: BaseException | None,
+        error: BaseException | None,
         note: object,
         ms: int,
         applied: Snapshot | None,
     ) -> Outcome:
-        if fault is None:
+        if error is None:
             return done(note, ms, handler.name, applied)
+        place = ""
+        if not isinstance(error, (Retry, Later, Ignored, DeadLetter)):
+            place = place_of_error(error, handler.function) or handler.place
+            if not isinstance(error, TimeoutError):
+                self._mistakes.count(event, handler, error, place)
         now = self._clock()
         return decide(
-            fault,
+            error,
             attempt=event.attempt,
             age=now - event.accepted_at,
             now=now,
@@ -216,42 +214,15 @@ class Workers:
             policy=self._policy,
             max_attempts=handler.max_attempts,
             hold_dead=self._hold_dead,
+            place=place,
         )
-
-    async def _cut_off_late(self) -> None:
-        """One look at all workers now and then costs less than a timer for each event."""
-        while True:
-            await asyncio.sleep(WATCH_INTERVAL)
-            now = time.monotonic()
-            for worker in self._workers:
-                if worker.event is not None and now >= worker.deadline:
-                    if worker.cut_off:
-                        log.event_line(
-                            "handler.stuck", "Handler goes on although it was cut off", worker.event, "error"
-                        )
-                    worker.cut_off_again_at(now + CUT_OFF_AGAIN)
 
 
 class _Worker:
-    """A worker task, what it is at, and how often that was cut off."""
+    """A worker task, and the attempt that it waits for."""
 
-    __slots__ = ("cut_off", "deadline", "event", "task")
+    __slots__ = ("attempt", "task")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
-        self.event: Event | None = None
-        self.deadline = 0.0
-        self.cut_off = 0
-
-    def cut_off_again_at(self, deadline: float) -> None:
-        """Cancel what is run, and once more at ``deadline`` (``time.monotonic``) if it has not ended by then."""
-        self.cut_off += 1
-        self.deadline = deadline
-        self.task.cancel()  # type: ignore[union-attr]
-
-    async def go_on(self) -> None:
-        """Forget that the task was cancelled, by the watch or by its handler, whatever the handler made of it."""
-        while self.task.uncancel():  # type: ignore[union-attr]
-            pass
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)  # where a cancellation that is still to come arrives
+        self.attempt: Attempt | None = None
