@@ -21,7 +21,7 @@ SLOW = RetryPolicy(base=100.0, longest=600.0, max_attempts=50, max_age=1e9)
 
 def at(second: int | None) -> str | None:
     """A time of day as ``updated_at`` has it."""
-    return None if second is None else f"2026-01-01T00:00:{second:02d}+00:00"
+    return None if second is None else f"1970-01-01T00:00:{second:02d}+00:00"
 
 
 class Applied:
@@ -204,7 +204,7 @@ async def deliver(sent: Sequence[Sent]) -> tuple[list[int], dict[int, tuple[str,
             for place, event in enumerate(sent):
                 updated, created, happened = event.times
                 applied.failures[f"{place}"] = event.failures
-                variables = {} if happened is None else {"event_time": f"2026-01-01 00:00:{happened:02d}"}
+                variables = {} if happened is None else {"event_time": f"1970-01-01 00:00:{happened:02d}"}
                 await delivery.accept(
                     f"{place}",
                     updated_at=at(updated),
