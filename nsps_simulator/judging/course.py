@@ -63,8 +63,8 @@ class Histogram:
 
     def steps(self) -> list[tuple[float, float]]:
         """Give the distribution as (seconds, share of the values that do not exceed them)."""
-        shares = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999, 1.0]
-        return [] if self._counts is None else [(self.quantile(max(share, 1e-9)), share) for share in shares]
+        shares = [0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999, 1.0]
+        return [] if self._counts is None else [(self.quantile(share), share) for share in shares]
 
 
 class Spans:

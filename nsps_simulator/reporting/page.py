@@ -51,7 +51,7 @@ svg{width:100%;height:auto;display:block}svg .rule{stroke:var(--rule)}.tick{fill
 .line{fill:none;stroke-width:1.8;stroke-linejoin:round}.area{opacity:.14}.band{opacity:.2}
 .line.c1{stroke:var(--c1)}.line.c2{stroke:var(--c2)}.line.c3{stroke:var(--c3)}
 .line.c4{stroke:var(--c4)}.line.c5{stroke:var(--c5)}
-.area.c1{fill:var(--c1)}.area.c3{fill:var(--c3)}.band.c5{fill:var(--c5)}.band.c0{fill:var(--dim)}.band.c3{fill:var(--c3)}
+.area.c1{fill:var(--c1)}.area.c3{fill:var(--c3)}.area.c4{fill:var(--c4)}.band.c5{fill:var(--c5)}.band.c0{fill:var(--dim)}.band.c3{fill:var(--c3)}
 .legend{display:flex;flex-wrap:wrap;gap:2px 14px;color:var(--dim);font-size:13px;margin-bottom:4px}
 .legend i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:6px;vertical-align:-1px}
 i.c1{background:var(--c1)}i.c2{background:var(--c2)}i.c3{background:var(--c3)}i.c4{background:var(--c4)}
@@ -61,7 +61,7 @@ td,th{padding:5px 0;border-top:1px solid var(--rule);text-align:left;font-weight
 tr:first-child>*{border-top:0}th{color:var(--dim)}
 td+td,th+th{text-align:right;font-variant-numeric:tabular-nums;padding-left:14px}
 .tight{font-size:13px}.tight td,.name{white-space:nowrap}td.bad{color:var(--bad);font-weight:600}
-td.good{color:var(--good);font-weight:600}td.dim{color:var(--dim)}
+td.good{color:var(--good);font-weight:600}td.dim{color:var(--dim)}td.count{white-space:nowrap}td .note{font-weight:400}
 .badge.warn{color:var(--warn);background:var(--warnbg)}
 .hover:hover{fill:var(--dim);opacity:.12}.hover{fill:transparent}
 .line.back{stroke-width:1.2;opacity:.55}
@@ -221,7 +221,7 @@ def _promises(outcome: Outcome) -> str:
         how = judged(outcome, kind)
         tint = "bad" if verdict.found[kind] else "good" if how == "0" else "dim"
         tried = f' <span class="note">of {verdict.tried[kind]:,}</span>' if how == "0" else ""
-        rows.append((words, f'<td class="{tint}">{_linked(outcome, kind, how)}{tried}</td>'))
+        rows.append((words, f'<td class="{tint} count">{_linked(outcome, kind, how)}{tried}</td>'))
     rows += [
         (words, f"<td>{_linked(outcome, kind, f'{verdict.found[kind]:,}')}</td>")
         for kind, words in NOTED.items()

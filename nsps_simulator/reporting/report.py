@@ -28,7 +28,7 @@ SPAN_NAMES = {
     "answer": "attempt due → its end",
     "ok": "  of these, accepted",
     "refused": "  of these, refused",
-    "unanswered": "  of these, without an answer",
+    "unanswered": "  of these, no answer",
     "acceptance": "event due → accepted",
     "forwarding": "accepted → told target",
 }
