@@ -45,6 +45,9 @@ UNREAD_AT_STOP: Final = 3.0
 QUIET: Final = 1.0
 """Seconds that nothing was on its way over an idle connection before it ends at a stop."""
 
+STRANGER: Final = 0.5
+"""Seconds that a connection without a good token may be busy before it can end for a newcomer."""
+
 BACKLOG: Final = 1024
 """Connections that the kernel keeps until they are taken."""
 
@@ -244,13 +247,19 @@ class Listener:
         """Whether there is room for one more connection, made where there was none."""
         if len(self._taken) < self._most:
             return True
-        victim = self._idle_longest(self._taken) or self._idle_longest(self._taken, trusted=True)
+        victim = self._idle_longest(self._taken) or self._stuck() or self._idle_longest(self._taken, trusted=True)
         if victim is None:
             self._say_full("All are busy; newcomers wait")
             return False
         self._say_full("The one that was idle longest ends for a newcomer")
         self._give_up(victim)
         return True
+
+    def _stuck(self) -> Connection | None:
+        """A stranger's connection that is busy for long: it lingers, or waits for the answer to a wrong token."""
+        least = self._loop.time() - STRANGER
+        stuck = (each for each in self._taken if not each.trusted and self._since(each) < least)
+        return min(stuck, key=self._since, default=None)
 
     def _keep_to_its_share(self, address: str) -> None:
         theirs = [each for each, taken in self._taken.items() if taken.address == address and not each.trusted]

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 from connector import log
 from connector.errors import ConnectorError
 from connector.facts import Refusal, facts
-from connector.web.remote import RemoteAddress
+from connector.web.remote import RemoteAddress, plain
 from connector.web.responses import (
     BadRequest,
     BrokenOff,
@@ -100,7 +100,7 @@ def refuse_no_request(request: web.BaseRequest, status: int, error: BaseExceptio
         fields = {"cause": type(error).__name__}
         if isinstance(refusal, NotFound):
             fields["path"] = shown(str(request.rel_url))
-        _say(request.method, refusal, "request.refused", request.remote or "", fields)
+        _say(request.method, refusal, "request.refused", plain(request.remote or ""), fields)
     if request.writer.output_size > 0:
         raise ConnectionError("a part of another answer has been sent")
     response = error_response(refusal, closes=True)

@@ -113,8 +113,9 @@ def _expect(auth: BearerAuth | None, failed: Handler) -> Callable[[web.Request],
             return None
         if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
             return await failed(request)
-        if auth is not None and not auth.knows(request):
-            return None  # the handler refuses it
+        refused = auth is not None and not auth.knows(request)
+        if refused or (request.content_length or 0) > request.client_max_size:
+            return None  # the handler says why
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer proper has not begun
         return None

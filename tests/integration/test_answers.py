@@ -216,6 +216,34 @@ async def test_a_faulty_event_is_refused_with_where_and_what(log_lines: Lines) -
     assert "Secretname" not in str(line)
 
 
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        (b'{"event_id": "e-7", "data": {"event_type": "SIM/Updated"}, "pb_data": 7}', ("e-7", "SIM/Updated")),
+        (b'{"event_id": "e-7", "data": []}', ("e-7", None)),
+        (b'{"event_id": 7, "data": {}}', ("7", None)),
+        (b'{"event_id": "\\u202e\\n", "data": {"event_type": {}}}', ("\\u202e\\n", None)),
+        (b'{"event_id": [], "data": {"event_type": ""}}', (None, "")),
+        (b"not JSON", (None, None)),
+    ],
+)
+async def test_a_refused_event_can_be_found_by_what_it_calls_itself(
+    body: bytes, names: tuple[str | None, str | None], log_lines: Lines
+) -> None:
+    async with serving() as (_, port):
+        assert (await ask(port, post(body))).status in (400, 422)
+    (line,) = [line for line in log_lines() if line["action"] == "event.refused"]
+    assert (line.get("event_id"), line.get("event_type")) == names
+
+
+async def test_an_event_without_room_can_be_found_too(log_lines: Lines) -> None:
+    async with serving(QUEUE_SIZE="1", DRAIN_TIMEOUT="0") as (_, port):
+        for name in ("first", "second"):
+            await ask(port, post(events.encode(events.minimal("Test/Hold", event_id=name))))
+    (line,) = [line for line in log_lines() if line["action"] == "event.refused"]
+    assert (line["status"], line["event_id"], line["event_type"]) == (429, "second", "Test/Hold")
+
+
 async def test_a_body_of_exactly_the_limit_is_accepted_and_one_byte_more_is_not() -> None:
     async with serving(MAX_BODY_BYTES="100k") as (_, port):
         body = BODY + b" " * (100 * 1024 - len(BODY))

@@ -9,14 +9,23 @@ from pathlib import Path
 import pytest
 
 from connector.web import listener
+from connector.web import server as server_module
+from connector.web.bearer import Guesses
 from tests import events
 from tests.conftest import Lines, Reported
-from tests.process import running
+from tests.process import Server, running, spawn
 from tests.serving import serving
 from tests.wire import TOKEN, Wire, ask, connect, post
 
 BODY = events.encode(events.minimal())
 HEALTH = post(method="GET", path="/health", token=None)
+
+
+async def test_a_body_that_is_too_large_is_not_asked_for() -> None:
+    async with serving(MAX_BODY_BYTES="10k") as (_, port), connect(port) as wire:
+        await wire.send(post(b"", "Expect: 100-continue", length=20_000))
+        answer = await wire.answer()
+        assert (answer.status, answer.headers["Connection"]) == (413, "close")
 
 
 async def test_a_half_closed_client_gets_its_answer() -> None:
@@ -155,6 +164,20 @@ async def test_a_newcomer_is_served_however_many_idle_connections_there_are(repo
         assert (await nsps.answer()).status == 202
 
 
+async def test_strangers_who_guess_tokens_do_not_hold_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Guesses, "BURST", 0)
+    monkeypatch.setattr(Guesses, "PAUSE", 3600.0)
+    monkeypatch.setattr(Guesses, "LONGEST", 3600.0)
+    monkeypatch.setattr(listener, "STRANGER", 0.01)
+    monkeypatch.setattr(server_module, "ANSWER_TIMEOUT", 0.1)
+    async with serving(MAX_CONNECTIONS="6", MAX_CONNECTIONS_PER_ADDRESS="6") as (_, port), AsyncExitStack() as stack:
+        for address in ("127.0.0.2", "127.0.0.3", "127.0.0.4"):
+            for _ in range(3):
+                wire = await stack.enter_async_context(connect(port, address))
+                await wire.send(post(BODY, token="wrong"))
+        assert (await ask(port, post(BODY))).status == 202
+
+
 async def test_newcomers_wait_where_all_connections_are_busy(reported: Reported) -> None:
     busy = {"MAX_CONNECTIONS": "2", "RESPONSE": "outcome", "HANDLERS": "tests.handlers", "OUTCOME_TIMEOUT": "300ms"}
     busy["DRAIN_TIMEOUT"] = "0"
@@ -179,6 +202,21 @@ async def test_one_address_cannot_take_the_room_of_all_others(reported: Reported
         for wire in [*trusted, strangers[-1]]:  # a balancer's connections do not count
             await wire.send(post(BODY))
             assert (await wire.answer()).status == 202
+
+
+async def test_the_journal_finds_its_descriptors_whoever_connects(tmp_path: Path) -> None:
+    server = Server(await spawn(tmp_path, {"JOURNAL_URL": "sqlite:///journal.db"}, descriptors=100))
+    try:
+        server.port = (await server.line("server.started"))["port"]
+        async with AsyncExitStack() as stack:
+            for _ in range(150):
+                await stack.enter_async_context(connect(server.port))
+            assert (await ask(server.port, post(BODY))).status == 202
+            await server.line("connections.per_address")
+        assert await server.terminate() == 0
+        assert [line for line in server.lines if line["level"] == "error"] == []
+    finally:
+        await server.kill()
 
 
 async def _served(wires: list[Wire]) -> None:
