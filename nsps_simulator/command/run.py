@@ -158,6 +158,12 @@ def _flat(table: dict[str, Any]) -> list[tuple[str, Any]]:
     default=500,
     help="Open connections at the most, per process and replica.",
 )
+@option(
+    LOAD,
+    "--precise",
+    is_flag=True,
+    help="Let events leave on the microsecond; it keeps a core busy, so only where there is one to spare.",
+)
 @option(LOAD, "--seed", type=int, help="The same seed gives the same events at the same times.  [default: drawn]")
 @option(PEOPLE, "--subscribers", type=click.IntRange(1, LIMIT), default=100_000, help="The population.")
 @option(PEOPLE, "--episode", type=click.IntRange(1, 1000), default=4, help="Events in a row for one subscriber.")
@@ -487,6 +493,7 @@ def _scenario(options: dict[str, Any]) -> Scenario:
         processes=max(1, processes),
         spread=options["spread"],
         only=options["only"],
+        precise=options["precise"],
         tls=Tls(options["ca"], not options["insecure"]),
     )
 

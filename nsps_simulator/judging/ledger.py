@@ -47,6 +47,7 @@ from nsps_simulator.records import (
 )
 from nsps_simulator.wire.chaos import Trouble
 
+ON_THE_WAY = 0.5  # seconds: what was on its way when the connector ended may be read a moment later
 EXAMPLES = 20  # events listed by name for each kind of finding
 
 # What breaks a promise, and how a person would say it.
@@ -422,7 +423,7 @@ class Ledger:
             arrived = self._arrived[position]
             kind = "repeated_unanswered" if self._outcome[last] == UNANSWERED else "repeated"
             for one in disturbances:
-                near = one.began - promises.slack <= self._ended[last] and self._arrived[last] <= one.ended
+                near = one.began - promises.slack <= self._ended[last] and self._arrived[last] <= one.ended + ON_THE_WAY
                 if one.repeats and near and one.began <= arrived:
                     kind = "repeated_around_fault"
             self._verdict.note(kind, index, arrived)

@@ -25,7 +25,8 @@ class Scenario:
     the plan's end in which retries go on. connections: how many may be open at once to each replica, for each
     generator process. closed: connections of a closed loop, 0 for the open one; it ends after
     closed_seconds. processes: how many generators share the plan. gaps: the retry schedule. only: the one
-    subscriber whose events are sent, None for all.
+    subscriber whose events are sent, None for all. precise: events leave on the microsecond and not on
+    the millisecond, for which the generator keeps its core busy.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class Scenario:
     processes: int = 1
     spread: str = RANDOM
     only: int | None = None
+    precise: bool = False
     tls: Tls = TRUST_THE_SYSTEM
 
     def population(self) -> Population:

@@ -159,10 +159,12 @@ class Sender:
             retry_due = (retries[0] >> (_INDEX_BITS + _ATTEMPT_BITS)) / 1e6 if retries else math.inf
             due = min(self._next_due, retry_due)
             if due > now:
-                if due < math.inf:
-                    self._timer = self._loop.call_later(max(SHORTEST_SLEEP, due - now), self._pump)
-                else:
+                if due == math.inf:
                     self._check_done()
+                elif self._scenario.precise and due - now < 2 * SHORTEST_SLEEP:
+                    self._timer = self._loop.call_soon(self._pump)
+                else:
+                    self._timer = self._loop.call_later(max(SHORTEST_SLEEP, due - now), self._pump)
                 return
             if self._scenario.closed and len(self._busy) >= self._scenario.connections:
                 return  # the next answer pumps again

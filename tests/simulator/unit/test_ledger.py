@@ -254,6 +254,11 @@ def test_a_repeat_around_a_kill_is_noted_apart() -> None:
     assert all_of(verdict) == {"repeated_around_fault": 1}
 
 
+def test_a_call_that_was_on_its_way_when_the_connector_was_killed_excuses_a_repeat() -> None:
+    verdict = Story().sent(0, 0).told(0, 1.3).told(0, 3).verdict(kill(0.9, 1.0, 2.5))
+    assert all_of(verdict) == {"repeated_around_fault": 1}
+
+
 @pytest.mark.parametrize("one", [kill(4.0, 4.1, 5.0), kill(0.2, 0.3, 0.9)])
 def test_a_kill_at_another_time_excuses_no_repeat(one: Disturbance) -> None:
     assert Story().sent(0, 0).told(0, 1).told(0, 3).verdict(one).broken == ["repeated"]
