@@ -5,11 +5,11 @@ The n-th failed attempt is followed by a wait of ``base * 2 ** (n - 1)`` seconds
 for a longer wait or a shorter one, the external system for a longer one alone: attempts are spent by time only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from math import isnan
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -135,6 +135,32 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         return None
 
 
+class Mark(NamedTuple):
+    """What a ``latest_only`` handler writes: the name of it, and of which resource."""
+
+    name: str
+    resource: str
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What a handler of a type with several has done for an event up to now.
+
+    ``state``     done, ignored, superseded or dead: the handler has ended; waiting: it is tried again
+    ``attempts``  so often it was run; ``ms`` is of the last time
+    """
+
+    handler: str
+    state: State
+    attempts: int = 1
+    reason: str = ""
+    ms: int = 0
+
+    @property
+    def well(self) -> bool:
+        """Whether the handler has nothing left to do."""
+        return self.state in ("done", "ignored", "superseded")
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """The end of an attempt.
 
@@ -144,19 +170,20 @@ class Outcome(msgspec.Struct, frozen=True):
                 ``MAX_REASON`` characters
     ``due``     when the next attempt is due, in seconds since the epoch (waiting only)
     ``ms``      how long the attempt took, in milliseconds
-    ``handler``, ``applied``  what is the newest snapshot applied by which handler now (``latest_only`` handlers)
+    ``applied`` what is known to be applied now, by ``latest_only`` handlers
     ``kind``    how the external system failed, where that is known: see ``connector.external.failures.Kind``
     ``asked``   seconds that the handler or the external system asked to be left alone, where it did
+    ``steps``   what the handlers of a type with several have done, in this attempt
     """
 
     state: State
     reason: str = ""
     due: float | None = None
     ms: int = 0
-    handler: str = ""
-    applied: Snapshot | None = None
+    applied: tuple[tuple[Mark, Snapshot], ...] = ()
     kind: str = ""
     asked: float | None = None
+    steps: tuple[Step, ...] = ()
 
     @property
     def final(self) -> bool:
@@ -164,9 +191,18 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.state in FINAL
 
 
-def done(note: object, ms: int, handler: str = "", applied: Snapshot | None = None) -> Outcome:
+def done(note: object, ms: int, applied: tuple[tuple[Mark, Snapshot], ...] = ()) -> Outcome:
     """The outcome of a handler that returned; what it returned is the note if it is a text."""
-    return Outcome("done", _kept(note) if isinstance(note, str) else "", None, ms, handler, applied)
+    return Outcome("done", _kept(note) if isinstance(note, str) else "", None, ms, applied)
+
+
+def together(steps: Sequence[Step], *, ms: int, kind: str = "", hold_dead: bool = False) -> Outcome:
+    """The outcome of an event whose handlers have all ended: dead if any is, done if any is, else what most tells."""
+    states = {step.state for step in steps}
+    state: State = next(each for each in ("dead", "done", "superseded", "ignored") if each in states)
+    told = [step for step in steps if step.state == state and step.reason]
+    reason = "; ".join(f"{step.handler}: {step.reason}" if len(steps) > 1 else step.reason for step in told)
+    return Outcome("held" if state == "dead" and hold_dead else state, _kept(reason), ms=ms, kind=kind)
 
 
 def decide(

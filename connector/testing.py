@@ -69,4 +69,4 @@ async def run(function: Callable[[Event], Any], event: Event, *, policy: RetryPo
             policy=policy or RetryPolicy(),
             max_attempts=handler.max_attempts,
         )
-    return done(note, 0, handler.name)
+    return done(note, 0)

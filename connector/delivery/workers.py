@@ -4,39 +4,51 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Final
 
+from msgspec import structs
+
+from connector import log
 from connector.delivery.attempt import Attempt, Attempts
 from connector.delivery.mistakes import Mistakes
 from connector.delivery.waiting import Answers
 from connector.errors import Unavailable
 from connector.events.event import Event
+from connector.events.paths import is_absent
 from connector.events.snapshot import Snapshot, after, is_older, snapshot_of
 from connector.facts import facts
-from connector.handlers import Handler, Handlers
+from connector.handlers import Handler, Handlers, mark_of
 from connector.handlers.places import place_of_error
+from connector.handlers.thread import MOST_LEFT_BEHIND
 from connector.journal import Journal
 from connector.journal.lanes import Lanes
 from connector.outcome import (
+    MAX_REASON,
     DeadLetter,
     Ignored,
     Later,
+    Mark,
     Outcome,
     Postponed,
     Retry,
     RetryPolicy,
+    State,
+    Step,
     decide,
     decisive,
     done,
+    together,
 )
 
 YIELD_AFTER: Final = 8
 """Events that a worker handles before it lets the event loop turn, where nothing else makes it."""
 
-JOURNAL_PAUSE: Final = 0.5
-"""Seconds that a worker waits when the journal cannot be asked which snapshot is the newest."""
+PAUSE: Final = 0.5
+"""Seconds that a worker waits where the journal cannot be asked, or no call of a plain function may begin."""
+
+_log = log.get_logger()
 
 
 class Workers:
@@ -72,6 +84,8 @@ class Workers:
         self._workers = [_Worker() for _ in range(count)]
         self._attempts: Attempts | None = None
         self._mistakes = Mistakes()
+        self._progress: dict[int, dict[str, Step]] = {}
+        self._full: set[str] = set()
         self._stopping = False
         self.stuck = False
         """Whether a handler went on after the drain: the event loop would wait for it for ever."""
@@ -136,13 +150,16 @@ class Workers:
                 outcome = await self._handle(worker, event)
             except (Postponed, Unavailable) as reason:
                 self._lanes.put_back(event)
-                await asyncio.sleep(0 if isinstance(reason, Postponed) else JOURNAL_PAUSE)
+                is_brief = isinstance(reason, Postponed) and not isinstance(reason, ThreadsLeftBehind)
+                await asyncio.sleep(0 if is_brief else PAUSE)
                 continue
             if outcome is None:
                 self._lanes.rest(event)
                 continue
             if self._answers is not None:
                 outcome = self._answers.ended(event, outcome)
+            if outcome.final:
+                self._progress.pop(event.seq, None)
             facts.outcome(event, outcome.state, outcome.reason, event.attempt, outcome.ms, outcome.due)
             self._journal.settle(event, outcome)
             handled += 1
@@ -151,53 +168,112 @@ class Workers:
 
     async def _handle(self, worker: "_Worker", event: Event) -> Outcome | None:
         """The outcome of the event's next attempt; None where it is not due yet."""
-        handler = next(iter(self._handlers.find(event.event_type)), None)
-        if handler is not None and not handler.latest_only and event.due is None:
-            return await self._run(worker, event, handler, None)
-        applied = None
-        mine = snapshot_of(event) if handler is not None and handler.latest_only and event.due != inf else None
-        if handler is not None and mine is not None:
-            by = self._lanes.newer(event, handler.name)
-            if by is None:
-                before = await self._journal.newest(event.lane, handler.name)
-                by = before.event_id if before is not None and is_older(mine, before) else None
-                applied = after(mine, before)
+        handlers = self._handlers.find(event.event_type)
+        progress = self._progress.get(event.seq)
+        if len(handlers) == 1 and progress is None:
+            outcome = await self._one(worker, event, handlers[0], event.attempt)
+            if outcome is not None and outcome.steps:  # it spent no attempt, which the journal counts all the same
+                self._note(event, outcome.steps[0])
+            return outcome
+        if not handlers:
+            return Outcome("ignored", f"no handler takes {event.event_type}")
+        return await self._several(worker, event, handlers, progress or {})
+
+    async def _several(
+        self, worker: "_Worker", event: Event, handlers: Sequence[Handler], progress: Mapping[str, Step]
+    ) -> Outcome | None:
+        """Run the handlers in their order, those that have ended left out, until one is to be tried again.
+
+        A dead one lets the next begin. What a handler has done is noted at once, so that no retry repeats it.
+        """
+        steps: dict[str, Step] = {}
+        applied: tuple[tuple[Mark, Snapshot], ...] = ()
+        ms, kind = 0, ""
+        for handler in handlers:
+            before = progress.get(handler.name)
+            if before is not None and before.state != "waiting":
+                steps[handler.name] = before
+                continue
+            attempt = before.attempts + 1 if before is not None else 1
+            outcome = await self._one(worker, event, handler, attempt)
+            if outcome is None:
+                return None
+            ms, kind, applied = ms + outcome.ms, outcome.kind or kind, applied + outcome.applied
+            state: State = "dead" if outcome.state == "held" else outcome.state
+            step = Step(handler.name, state, attempt, outcome.reason, outcome.ms)
+            if outcome.steps:
+                step = outcome.steps[0]
+            steps[handler.name] = step
+            self._note(event, step)
+            if outcome.state == "waiting":
+                reason = f"{handler.name}: {outcome.reason}"[:MAX_REASON] if len(handlers) > 1 else outcome.reason
+                return structs.replace(outcome, reason=reason, ms=ms, applied=applied, steps=tuple(steps.values()))
+        whole = together(list(steps.values()), ms=ms, kind=kind, hold_dead=self._hold_dead)
+        return structs.replace(whole, applied=applied, steps=tuple(steps.values()))
+
+    def _note(self, event: Event, step: Step) -> None:
+        self._progress.setdefault(event.seq, {})[step.handler] = step
+
+    async def _one(self, worker: "_Worker", event: Event, handler: Handler, attempt: int) -> Outcome | None:
+        """What becomes of one handler: superseded, skipped, or run; None where its event is not due yet."""
+        applied: tuple[tuple[Mark, Snapshot], ...] = ()
+        if handler.latest_only and event.due != inf:
+            by, applied = await self._superseded(event, handler)
             if by is not None:
                 return Outcome("superseded", by)
         if event.due is not None and event.due > self._clock():
             return None
-        if handler is None:
-            return Outcome("ignored", f"no handler takes {event.event_type}")
-        return await self._run(worker, event, handler, applied)
+        for path in handler.skip_unless:
+            if is_absent(event.field(path)):
+                return Outcome("ignored", f"{path} is missing")
+        return await self._run(worker, event, handler, attempt, applied)
 
-    async def _run(self, worker: "_Worker", event: Event, handler: Handler, applied: Snapshot | None) -> Outcome:
+    async def _superseded(self, event: Event, handler: Handler) -> tuple[str | None, tuple[tuple[Mark, Snapshot], ...]]:
+        """The id of the event that makes this one pointless for a ``latest_only`` handler; else what to apply."""
+        mark, mine = mark_of(handler, event), snapshot_of(event)
+        if mark is None or mine is None:
+            return None, ()
+        by = self._lanes.newer(event, mark.name) if mark.resource == event.lane else None
+        if by is not None:
+            return by, ()
+        before = await self._journal.newest(mark.resource, mark.name)
+        if before is not None and before.seq != event.seq and is_older(mine, before):
+            return before.event_id, ()
+        return None, ((mark, after(mine, before)),)
+
+    async def _run(
+        self,
+        worker: "_Worker",
+        event: Event,
+        handler: Handler,
+        attempt: int,
+        applied: tuple[tuple[Mark, Snapshot], ...],
+    ) -> Outcome:
         assert self._attempts is not None  # noqa: S101 - for the type checker: workers run between start and drain
-        attempt = worker.attempt = self._attempts.begin(handler, event, handler.timeout or self._timeout)
+        if handler.thread is not None and handler.thread.is_full:
+            self._say_full(handler)
+            raise ThreadsLeftBehind(handler.name)
+        self._full.discard(handler.name)
+        given = event if attempt == event.attempt else structs.replace(event, attempt=attempt)
+        running = worker.attempt = self._attempts.begin(handler, given, handler.timeout or self._timeout)
         try:
-            ended = await attempt.ended()
+            ended = await running.ended()
         finally:
             worker.attempt = None
-            attempt.stop()
+            running.stop()
         if ended.stopped:
             raise asyncio.CancelledError
         error = None if ended.error is None else decisive(ended.error)
         if isinstance(error, Postponed):
             raise error
-        outcome = self._decide(event, handler, error, ended.note, round(ended.seconds * 1000), applied)
+        ms = round(ended.seconds * 1000)
+        outcome = done(ended.note, ms, applied) if error is None else self._failed(given, handler, error, ms)
         facts.attempt(event, handler.name, outcome.state, ended.seconds)
+        if isinstance(error, Later):
+            return structs.replace(outcome, steps=(Step(handler.name, "waiting", attempt - 1, outcome.reason, ms),))
         return outcome
 
-    def _decide(
-        self,
-        event: Event,
-        handler: Handler,
-        error: BaseException | None,
-        note: object,
-        ms: int,
-        applied: Snapshot | None,
-    ) -> Outcome:
-        if error is None:
-            return done(note, ms, handler.name, applied)
+    def _failed(self, event: Event, handler: Handler, error: BaseException, ms: int) -> Outcome:
         place = ""
         if not isinstance(error, (Retry, Later, Ignored, DeadLetter)):
             place = place_of_error(error, handler.function) or handler.place
@@ -216,6 +292,30 @@ class Workers:
             hold_dead=self._hold_dead,
             place=place,
         )
+
+    @property
+    def troubles(self) -> list[str]:
+        """What keeps events waiting that is no matter of the external system: for ``/ready``."""
+        return [
+            _full(handler) for handler in self._handlers.all if handler.thread is not None and handler.thread.is_full
+        ]
+
+    def _say_full(self, handler: Handler) -> None:
+        if handler.name in self._full:
+            return
+        self._full.add(handler.name)
+        _log.error(_full(handler), action="handler.threads", handler=handler.name, place=handler.place)
+
+
+class ThreadsLeftBehind(Postponed):
+    """Too many calls of a plain function were cut off and still run: its events wait until one of them ends."""
+
+
+def _full(handler: Handler) -> str:
+    return (
+        f"{MOST_LEFT_BEHIND} calls of {handler.name} ({handler.place}) were cut off and still run: "
+        "its events wait until one of them ends"
+    )
 
 
 class _Worker:

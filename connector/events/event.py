@@ -11,6 +11,7 @@ from connector.events import paths
 from connector.events.body import ESPFEvent, EventBody, PBData
 from connector.events.identity import Identity, identity_of
 from connector.events.reading import Reading, document_of, read
+from connector.events.resources import resources_of
 from connector.events.times import parse_time
 from connector.log import get_logger
 
@@ -114,6 +115,10 @@ class Event(msgspec.Struct, eq=False, gc=False):
     def happened_at(self) -> datetime | None:
         """When PortaBilling raised the event (``data.variables.event_time``), or None as above."""
         return parse_time(self.data.variables.get("event_time"))
+
+    def resource(self, role: str) -> str | None:
+        """The key of what the event touches in this role, such as ``card``; None where it names none."""
+        return resources_of(self.event_type, self._read()).get(role)
 
     def field(self, path: str) -> Any:
         """What stands at ``path`` (``connector.events.paths``), documented or not; None where nothing does.

@@ -5,9 +5,9 @@ the log line and the note in the history); ``Ignored``, ``Retry``, ``Later`` and
 other exception means: try again later.
 """
 
-from connector.handlers.choice import Handlers
+from connector.handlers.choice import Handlers, mark_of
 from connector.handlers.declare import Handler, Hook, handler_of, on, on_start, on_stop
 from connector.handlers.lifetime import running
 from connector.handlers.loading import load
 
-__all__ = ["Handler", "Handlers", "Hook", "handler_of", "load", "on", "on_start", "on_stop", "running"]
+__all__ = ["Handler", "Handlers", "Hook", "handler_of", "load", "mark_of", "on", "on_start", "on_stop", "running"]

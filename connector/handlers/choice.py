@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from connector.events import patterns
+from connector.events.event import Event
 from connector.handlers.declare import Handler, Hook
+from connector.outcome import Mark
 
 
 class Handlers:
@@ -49,3 +51,21 @@ class Handlers:
     def latest(self, event_type: str) -> str | None:
         """The name of what is written by the first ``latest_only`` handler of this type."""
         return next((handler.writes for handler in self.find(event_type) if handler.latest_only), None)
+
+    def marks(self, event: Event) -> tuple[Mark, ...]:
+        """What the ``latest_only`` handlers of an event would write."""
+        found = (mark_of(handler, event) for handler in self.find(event.event_type) if handler.latest_only)
+        return tuple(mark for mark in found if mark is not None)
+
+
+def mark_of(handler: Handler, event: Event) -> Mark | None:
+    """What a ``latest_only`` handler writes for an event; None for another, and where its resource is not there.
+
+    The resource is the event's first one, unless the handler names a role.
+    """
+    if handler.writes is None:
+        return None
+    if handler.resource is None:
+        return Mark(handler.writes, event.resources[0]) if event.resources else None
+    key = event.resource(handler.resource)
+    return None if key is None else Mark(handler.writes, key)

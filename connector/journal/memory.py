@@ -105,8 +105,8 @@ class MemoryJournal(Journal):
     def _end(self, event: Event, outcome: Outcome) -> None:
         del self._open[event.seq]
         self._parked.pop(event.seq, None)
-        if outcome.applied is not None:
-            self._newest[event.lane, outcome.handler] = outcome.applied
+        for mark, snapshot in outcome.applied:
+            self._newest[mark.resource, mark.name] = snapshot
         self._open_ids.discard(event.event_id)
         if outcome.state != "dead":
             self._ended_ids[event.event_id] = True

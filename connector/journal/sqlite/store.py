@@ -349,8 +349,8 @@ class SqliteStore(Store):
                     "UPDATE open SET state = ?, due = ?, attempt = attempt + 1 WHERE seq = ?",
                     (state, outcome.due, event.seq),
                 )
-            if outcome.applied is not None:
-                applied.append((event.lane, outcome.handler, *outcome.applied.times, event.seq, event.event_id))
+            for mark, snapshot in outcome.applied:
+                applied.append((mark.resource, mark.name, *snapshot.times, event.seq, event.event_id))
         if applied:
             insert_many(self._db, "INSERT OR REPLACE INTO newest VALUES", 7, applied)
         if ended:
