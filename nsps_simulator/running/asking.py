@@ -39,6 +39,17 @@ async def check_endpoint(endpoint: Endpoint, tls: Tls) -> None:
             raise Unreachable(f"{endpoint.url} answers {status}: it takes no POST there; name the right path in --url")
 
 
+async def takes_connections(endpoint: Endpoint) -> bool:
+    """Whether somebody listens there."""
+    try:
+        async with asyncio.timeout(WITHIN):
+            _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
 async def _probe(endpoint: Endpoint, tls: Tls) -> int:
     try:
         async with asyncio.timeout(WITHIN):

@@ -30,7 +30,7 @@ from nsps_simulator.judging.course import Course, Rates, Series, Spans
 from nsps_simulator.judging.ledger import FORWARDS, Disturbance, End, Ledger, Promises, Verdict
 from nsps_simulator.records import NO_EVENT, Attempt, Delivery, attempts, deliveries
 from nsps_simulator.running import workers
-from nsps_simulator.running.asking import Unreachable, ask_open, check_endpoint
+from nsps_simulator.running.asking import Unreachable, ask_open, check_endpoint, takes_connections
 from nsps_simulator.running.child import Child, ChildFailed
 from nsps_simulator.running.faults import OF_CONNECTOR, Fault, Faults, target_troubles
 from nsps_simulator.running.machine import Pressure, Sample, read_pressure
@@ -202,6 +202,7 @@ class _Run:
             made = self._start_faults(stack)
             await self._until_sent(made)
             await self._until_arrived(made)
+            await self._look_whether_they_live()
             self._ended = self._clock.since()
             self._pressure = read_pressure().since(self._pressure)
             self._show("stopping")
@@ -414,6 +415,14 @@ class _Run:
                 self._quiet = True
                 return
             await asyncio.sleep(LOOK)
+
+    async def _look_whether_they_live(self) -> None:
+        """See at the end whether connectors that somebody else started still take connections."""
+        if self._setting.commands or self._over:
+            return
+        for endpoint in self._setting.scenario.endpoints:
+            if not await takes_connections(endpoint):
+                self._died = f"{endpoint.url} took no connection any more at the end of the run"
 
     async def _nothing_open(self) -> bool:
         """Ask the connector, now and then, whether it has finished."""

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import pytest
 from nsps_simulator.judging.ledger import NONE, UNFINISHED
 from nsps_simulator.reporting.page import page
 from nsps_simulator.reporting.report import About, document, write_ledger
+from nsps_simulator.running.asking import takes_connections
 from nsps_simulator.running.conduct import CannotRun
 from nsps_simulator.running.progress import Progress
 from nsps_simulator.sending.profile import Plan, steady
@@ -124,6 +125,29 @@ async def test_a_connector_that_dies_by_itself_is_a_finding(run: Run) -> None:
     assert outcome.verdict.broken == ["died"]
     assert "ended by itself with code 7" in (outcome.end.died or "")
     assert "died" in page(outcome, About.now("")) or "ended by itself" in page(outcome, About.now(""))
+
+
+async def test_a_connector_that_somebody_else_started_and_that_is_gone_is_a_finding(
+    run: Run, free_port: int, tmp_path: Path
+) -> None:
+    environment = {
+        "API_TOKEN": "made-up",
+        "HOST": "127.0.0.1",
+        "PORT": str(free_port),
+        "TARGET_URL": "http://x.invalid",
+    }
+    connector = await asyncio.create_subprocess_exec(sys.executable, str(ZOO), "dies", env=os.environ | environment)
+    try:
+        own = endpoint(f"http://127.0.0.1:{free_port}", "made-up")
+        while not await takes_connections(own):  # noqa: ASYNC110  # another process starts to listen
+            await asyncio.sleep(0.05)
+        outcome = await run("dies", commands=(), target=None, patience=0.5)
+    finally:
+        with suppress(ProcessLookupError):
+            connector.kill()
+        await connector.wait()
+    assert outcome.verdict.broken == ["died"]
+    assert "took no connection any more" in (outcome.end.died or "")
 
 
 async def test_a_target_process_that_fails_is_no_verdict_on_the_connector(run: Run) -> None:
