@@ -52,8 +52,7 @@ class Connector:
         self.targets = external.Targets(
             settings,
             clock,
-            hold=self.lanes.hold,
-            release=lambda name, _: self.lanes.release(name),
+            release=self.lanes.wake,
             note=self.journal.note_target,
         )
         self.workers = Workers(

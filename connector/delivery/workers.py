@@ -149,7 +149,7 @@ class Workers:
             try:
                 outcome = await self._handle(worker, event)
             except (Postponed, Unavailable) as reason:
-                self._lanes.put_back(event)
+                self._lanes.put_back(event, reason.waits_for if isinstance(reason, Postponed) else None)
                 is_brief = isinstance(reason, Postponed) and not isinstance(reason, ThreadsLeftBehind)
                 await asyncio.sleep(0 if is_brief else PAUSE)
                 continue

@@ -15,8 +15,7 @@ class Targets:
     """What TARGET_URL and TARGETS describe; may be none at all.
 
     ``clock``    seconds, steady
-    ``hold``, ``release``  are called with a target's name when its calls are held, and when those who wait may come
-                 again (how many, None for all)
+    ``release``  is called with a target's name when those who wait for it may come again: how many, None for all
     ``note``     is told which target holds what until when and why, and an empty text when none does
     Raises StartError where a certificate, a key or the mapping file cannot be read.
     """
@@ -26,13 +25,11 @@ class Targets:
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
         *,
-        hold: Callable[[str], None] = lambda _: None,
         release: Callable[[str, int | None], None] = lambda _, __: None,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._note = note
         self._held: dict[str, str] = {}
-        self._hold_events = hold
         self.all: Mapping[str, Target] = {
             name: Target(
                 own,
@@ -87,7 +84,6 @@ class Targets:
         what = f" (events of type {scope})" if scope else ""
         self._held[name] = f"{who}{reason}{what}; tried again at {until.isoformat(timespec='seconds')}"
         self._say()
-        self._hold_events(name)
 
     def _free(self, name: str) -> None:
         self._held.pop(name, None)

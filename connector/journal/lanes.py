@@ -98,6 +98,7 @@ class Lanes:
         self._wanted = asyncio.Event()
         self._empty = asyncio.Event()
         self._holds: set[str] = set()
+        self._resting: dict[str, deque[Event]] = {}
         self._going = asyncio.Event()
         self._going.set()
         self._next_due: float | None = None
@@ -169,14 +170,26 @@ class Lanes:
             return None
         return newest.event_id if is_older(snapshot(event.body, event.seq, event.event_id), newest) else None
 
-    def put_back(self, event: Event) -> None:
-        """Give a taken event back as if it had not been taken: its lane waits its turn again, its attempt not spent."""
+    def put_back(self, event: Event, waits_for: str | None = None) -> None:
+        """Give a taken event back as if it had not been taken: its lane waits its turn again, its attempt not spent.
+
+        With ``waits_for`` its turn comes only after ``wake(waits_for)``.
+        """
+        if waits_for is not None:
+            self._resting.setdefault(waits_for, deque()).append(event)
+            return
         lane = self._lanes[event.lane]
         lane.running = False
         if lane.changed:
             lane.changed = False
             self._drop(lane)
         self._ready.put_nowait(lane)
+
+    def wake(self, waits_for: str, most: int | None = None) -> None:
+        """Let what waits for this have its turn: ``most`` of them, the first ones, or all."""
+        resting = self._resting.get(waits_for, deque())
+        for _ in range(len(resting) if most is None else min(most, len(resting))):
+            self.put_back(resting.popleft())
 
     def rest(self, event: Event) -> None:
         """Give a taken event back that waits for its retry, or for an operator, in the journal."""
