@@ -70,7 +70,7 @@ async def test_an_outage_costs_no_attempt_but_those_that_show_it(
             await standin.go_away()
             await served.post_all(numbered(number, 20) for number in range(100, 200))
             await until(lambda: target.state().failures >= FAILURES + 4)
-            assert "target" in served.connector.lanes.holds or target.state().breaker == "half_open"
+            assert target.state().breaker != "closed"
             assert await served.ready() == 200
             assert served.connector.journal.size == 100
             async with standing(port) as returned:
