@@ -46,7 +46,7 @@ def scenario(free_port: int) -> Scenario:
         plan=Plan(steady(600, 1), None, POISSON, 11),
         subscribers=40,
         time_scale=600,
-        patience=5,
+        patience=20,
     )
 
 

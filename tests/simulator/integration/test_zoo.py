@@ -8,7 +8,8 @@ import pytest
 
 from nsps_simulator.judging.ledger import CLEAN
 from nsps_simulator.judging.requirements import read
-from nsps_simulator.reporting.report import FIGURES, figures
+from nsps_simulator.reporting.report import FIGURES, figures, life
+from nsps_simulator.running.conduct import Outcome
 from nsps_simulator.target import Mood
 from nsps_simulator.wire.chaos import Chaos
 from tests.simulator.integration.conftest import Run
@@ -43,6 +44,18 @@ FOUND: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 
 
+def accused(outcome: Outcome) -> object:
+    """What a person needs who looks for a false accusation: the faults, and the lives of the events in question."""
+    broken = [one for kind in outcome.verdict.broken for one in outcome.verdict.examples[kind]]
+    events = outcome.setting.scenario.events()
+    lives = [
+        life(outcome, one.event, outcome.histories[one.event], events)
+        for one in broken
+        if one.event in outcome.histories
+    ]
+    return outcome.disturbances, outcome.end, lives
+
+
 @pytest.mark.parametrize("kind", FOUND)
 async def test_a_dishonest_connector_is_found_guilty_of_what_it_does(run: Run, kind: str) -> None:
     changes, found = FOUND[kind]
@@ -71,7 +84,7 @@ async def test_a_connector_that_stalls_while_each_answer_is_quick_misses_the_req
 )
 async def test_an_honest_connector_is_not_accused(run: Run, faults: tuple[str, ...], changes: dict[str, Any]) -> None:
     outcome = await run("honest", faults, **changes)
-    assert outcome.verdict.broken == [], outcome.verdict.examples
+    assert outcome.verdict.broken == [], accused(outcome)
     assert outcome.verdict.word == CLEAN
     assert outcome.verdict.accepted == outcome.verdict.delivered == 600
     assert len(outcome.disturbances) == len(faults)
