@@ -86,7 +86,7 @@ class Connector:
         for warning in self.handlers.warnings:
             _log.warning(warning, action="handlers.warning")
         for warning in [*self.schema.warnings, *self.targets.mapping_warnings]:
-            _log.warning(warning, action="settings.path_unknown")
+            _log.warning(warning, action="settings.warning")
         async with external.running(self.targets), handlers.running(self.handlers.hooks):
             await self.lanes.start()
             self.workers.start()

@@ -108,13 +108,24 @@ def is_too_deep(raw: bytes) -> bool:
     """Whether objects and lists stand in each other deeper than MAX_DEPTH. ``raw`` need not be JSON."""
     if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
         return False
-    brackets = _TEXTS.sub(b"", raw).translate(_STEPS, _NO_BRACKETS)
-    return max(accumulate(memoryview(brackets).cast("b")), default=0) > MAX_DEPTH
+    if b"\\" in raw:
+        raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks = raw.translate(None, _NO_MARKS).replace(b'""', b"")  # what is left of texts without brackets
+    if b'"' in marks:
+        marks = b"".join(marks.split(b'"')[::2])
+    steps = memoryview(marks.translate(_STEPS)).cast("b")
+    depth = 0
+    for start in range(0, len(steps), _AT_A_TIME):
+        part = steps[start : start + _AT_A_TIME]
+        if max(accumulate(part, initial=depth)) > MAX_DEPTH:
+            return True
+        depth += sum(part)
+    return False
 
 
-_TEXTS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_AT_A_TIME: Final = 4096
 _STEPS: Final = bytes.maketrans(b"{[}]", b"\x01\x01\xff\xff")
-_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"{[}]"))
+_NO_MARKS: Final = bytes(set(range(256)) - set(b'{[}]"'))
 
 
 def half_surrogate(raw: bytes) -> bool:

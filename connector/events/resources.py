@@ -97,9 +97,9 @@ class Order:
         if path.warning:
             self.warnings.append(path.warning)
         name = text.rpartition(".")[2].strip('"')
-        if name in _CARD_KEYS:
-            card_key = _CARD_KEYS[name]
-            return lambda reading: card_key(_value(path, reading), reading.body)
+        if name in _SPELLED:
+            key_of = _SPELLED[name]
+            return lambda reading: key_of(_value(path, reading), reading.body)
         if name.startswith("i_") and name not in ("i_env", "i_event") and alone:
             name = "i_account" if name == "i_master_account" else name  # a parent is an account too
             return lambda reading: _internal(name, _value(path, reading), reading.body)
@@ -316,7 +316,12 @@ _PATHS: Final[Mapping[Role, tuple[str, ...]]] = {
 }
 """Where the documented ids of a role stand: one that cannot be read is looked for there."""
 
-_CARD_KEYS: Final[Mapping[str, Callable[[Any, EventBody], str | None]]] = {"imsi": _imsi, "iccid": _iccid}
+_SPELLED: Final[Mapping[str, Callable[[Any, EventBody], str | None]]] = {
+    "imsi": _imsi,
+    "iccid": _iccid,
+    "number": lambda value, _: _number("number", value),
+}
+"""Fields whose values have spellings of their own."""
 
 BY_TYPE: Final = Order()
 """What the table of event types says."""

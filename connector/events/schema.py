@@ -19,6 +19,20 @@ BILL_STATUS: Final = "pb_data.account_info.bill_status"
 """What an event about an account must have unless REQUIRED_FIELDS says otherwise (the seed's rule)."""
 
 
+BEFORE_SETS: Final = (
+    "pb_data.account_info.i_account,data.variables.i_account,pb_data.sim_info.i_account,pb_data.sim_info.imsi"
+)
+"""The default of ORDER_BY when an event had one resource; it stands in files that were copied from ours."""
+
+_EVERY_TYPE: Final = (
+    f"REQUIRED_FIELDS asks for {BILL_STATUS} of every type, so that SIM/Created, SIM/Deleted, Customer/* and others"
+    " without an account are refused; leave it empty to ask for it by type (docs/nsps.md)"
+)
+_ONE_RESOURCE: Final = (
+    "ORDER_BY is the default of an earlier version: a card that moves between accounts is not kept in order, nor are"
+    " customers, numbers and invoices; leave it empty to order by what each type touches (docs/nsps.md)"
+)
+
 MOST_TYPES: Final = 1000
 """Event types for which is remembered what they need; senders may make up more."""
 
@@ -47,6 +61,10 @@ class Schema:
         self._by_event_type: dict[str, tuple[Path, ...]] = {}
         self._order = Order(order_by)
         self.warnings = [*(path.warning for path in self.required if path.warning), *self._order.warnings]
+        if BILL_STATUS in (required or ()):
+            self.warnings.append(_EVERY_TYPE)
+        if self._order.text == BEFORE_SETS:
+            self.warnings.append(_ONE_RESOURCE)
 
     def parse(self, raw: bytes, request_id: str, unique_id: str, accepted_at: float) -> Event:
         """The event in ``raw``. Raises NotJson (400) or Invalid (422) with every error that was found."""

@@ -4,11 +4,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from connector.errors import ConnectorError, Invalid, NotJson
 from connector.events.body import EventBody
 from connector.events.event import Event
-from connector.events.reading import MAX_DEPTH
+from connector.events.reading import MAX_DEPTH, is_too_deep
 from connector.events.schema import Schema
 from connector.events.times import parse_time
 from tests import events
@@ -314,6 +316,15 @@ def test_what_is_nested_over_a_hundred_deep_is_refused_and_the_rest_taken(depth:
         assert "100" in error.details[0].msg
     else:
         assert parse(raw).document()
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), min_size=94, max_size=104), st.text('[]{}\\"a', max_size=6), st.booleans())
+def test_depth_is_counted_right_whatever_stands_in_texts(lists: list[bool], text: str, escaped: bool) -> None:
+    value: Any = text
+    for is_list in lists:
+        value = [text, value, {text: text}] if is_list else {f"{text}1": [text], f"{text}2": value, "": text}
+    assert is_too_deep(json.dumps(value, ensure_ascii=escaped).encode()) == (len(lists) > MAX_DEPTH)
 
 
 def test_brackets_in_texts_and_beside_each_other_are_not_depth() -> None:

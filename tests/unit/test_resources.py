@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from connector.events.event_types import KINDS, ROLES, kind_of
 from connector.events.resources import MAX_KEY, Order, before_environments
-from connector.events.schema import Schema
+from connector.events.schema import BEFORE_SETS, BILL_STATUS, Schema
 from tests import events
 from tests.events import Json
 
@@ -113,6 +113,13 @@ def test_order_by_says_what_an_event_touches(order_by: str, expected: list[str])
 def test_an_order_by_that_means_nothing_stops_the_start(order_by: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         Order(order_by)
+
+
+def test_the_defaults_of_before_are_taken_and_said_to_be_old() -> None:
+    assert keys(came("SIM/Updated", {"i_account": 7, "i_env": 3}, sim_info=CARD), BEFORE_SETS) == ["i_account:7@3"]
+    assert "ORDER_BY" in Schema((), BEFORE_SETS).warnings[0]
+    assert "REQUIRED_FIELDS" in Schema((BILL_STATUS,)).warnings[0]
+    assert Schema().warnings == Schema((), "account+card").warnings == []
 
 
 def test_parent_and_alias_can_be_ordered_together() -> None:
