@@ -40,6 +40,9 @@ LINGER_BYTES: Final = 8 * 2**20
 """Bytes that it may go on sending."""
 
 
+_NO_TARGET: Final = BadRequest("The request names no target")
+_NO_TARGET_STATUS: Final = answer_to(_NO_TARGET).status
+
 _VERSIONS: Final = (HttpVersion11, HttpVersion10)
 
 _CANCEL: Final = 0.1
@@ -111,7 +114,9 @@ class Connection(RequestHandler):
         super().data_received(data)
         if self._request_count != count:
             self._begun = 0
-            self._body = self._messages[-1][1]
+            message, self._body = self._messages[-1]
+            if getattr(message, "url", message) is None:  # its parser lets "CONNECT  " through
+                self._messages[-1] = (_ErrInfo(_NO_TARGET_STATUS, _NO_TARGET, _NO_TARGET.error), EMPTY_PAYLOAD)
         elif data and self._waiter is not None and not self._waiter.done():
             self._begun_at = self._begun_at if self._begun else self._loop.time()
             self._begun += len(data)

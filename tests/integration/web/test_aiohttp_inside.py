@@ -12,6 +12,9 @@ from tests.wire import TOKEN, ask, post
     [
         b"no http at all\r\n\r\n",
         b"POST / HTTP/9.9\r\n\r\n",
+        b"POST /process-event HTTP/0.9\r\nHost: a\r\n\r\n",
+        b"POST /process-event HTTP/2.0\r\nHost: a\r\n\r\n",
+        b"CONNECT  \r\n\r\n",
         b"POST /process-event HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n : x\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
