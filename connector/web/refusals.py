@@ -99,7 +99,7 @@ def refuse_no_request(request: web.BaseRequest, status: int, error: BaseExceptio
             say_failed(error)
         fields = {"cause": type(error).__name__}
         if isinstance(refusal, NotFound):
-            fields["path"] = shown(str(request.rel_url))
+            fields["path"] = shown(request.raw_path.partition("?")[0])
         _say(request.method, refusal, "request.refused", plain(request.remote or ""), fields)
     if request.writer.output_size > 0:
         raise ConnectionError("a part of another answer has been sent")

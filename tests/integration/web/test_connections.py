@@ -85,6 +85,7 @@ async def test_a_target_that_is_no_path_gets_an_error_response_and_a_line(reques
         answer = await ask(port, f"{request_line} HTTP/1.1\r\nHost: nsps.example\r\n\r\n".encode())
     assert (answer.status, answer.json()["type"]) == (404, "VALIDATION_ERROR")
     (line,) = [line for line in log_lines() if line["action"] == "request.refused"]
+    assert line["path"]
     assert line["path"] in request_line
 
 
