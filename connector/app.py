@@ -10,6 +10,7 @@ from typing import cast
 from aiohttp import web
 
 from connector import external, handlers, log
+from connector.delivery.crashes import Crashes
 from connector.delivery.waiting import Answers
 from connector.delivery.workers import Workers
 from connector.events.schema import Schema
@@ -65,6 +66,7 @@ class Connector:
             hold_dead=settings.on_dead == "hold",
             clock=clock,
             answers=self.answers,
+            crashes=Crashes(_beside(settings.journal_path), settings.workers),
         )
         decide_by(cast("NewestBy", settings.newest_by))
         self.schema = Schema(settings.required_fields, settings.order_by, self.handlers.require)
@@ -145,6 +147,11 @@ class Connector:
             left=left,
             cut_off=cut_off,
         )
+
+
+def _beside(journal: Path | None) -> Path | None:
+    """Where it is noted what runs."""
+    return None if journal is None else journal.with_name(f"{journal.name}-running")
 
 
 def make_journal(settings: Settings, clock: Callable[[], float]) -> Journal:

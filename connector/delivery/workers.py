@@ -12,6 +12,8 @@ from msgspec import structs
 
 from connector import log
 from connector.delivery.attempt import Attempt, Attempts
+from connector.delivery.crashes import GUILTY, LONGEST_WAIT, SUSPECT, Crashes
+from connector.delivery.crashes import reason as died
 from connector.delivery.mistakes import Mistakes
 from connector.delivery.waiting import Answers
 from connector.errors import Unavailable
@@ -48,6 +50,9 @@ YIELD_AFTER: Final = 8
 PAUSE: Final = 0.5
 """Seconds that a worker waits where the journal cannot be asked, or no call of a plain function may begin."""
 
+ALONE: Final = "an event that may have ended the process runs alone"
+"""The reason under which the others are held meanwhile."""
+
 _log = log.get_logger()
 
 
@@ -58,6 +63,7 @@ class Workers:
     ``hold_dead``  whether the events behind a dead one wait for an operator
     ``clock``    seconds since the epoch
     ``answers``  with RESPONSE=outcome, who waits for an outcome
+    ``crashes``  remembers what ran when the process died
     """
 
     def __init__(
@@ -72,8 +78,10 @@ class Workers:
         hold_dead: bool,
         clock: Callable[[], float],
         answers: Answers | None = None,
+        crashes: Crashes | None = None,
     ) -> None:
         self._answers = answers
+        self._crashes = crashes or Crashes(None, count)
         self._lanes = lanes
         self._journal = journal
         self._handlers = handlers
@@ -81,7 +89,9 @@ class Workers:
         self._timeout = timeout
         self._hold_dead = hold_dead
         self._clock = clock
-        self._workers = [_Worker() for _ in range(count)]
+        self._workers = [_Worker(number) for number in range(count)]
+        self._alone = asyncio.Lock()
+        self._ended = 0
         self._attempts: Attempts | None = None
         self._mistakes = Mistakes()
         self._progress: dict[int, dict[str, Step]] = {}
@@ -92,9 +102,10 @@ class Workers:
 
     def start(self) -> None:
         """Begin to take events."""
+        self._crashes.open()
         self._attempts = Attempts()
-        for number, worker in enumerate(self._workers):
-            worker.task = asyncio.create_task(self._work(worker), name=f"worker-{number}")
+        for worker in self._workers:
+            worker.task = asyncio.create_task(self._work(worker), name=f"worker-{worker.number}")
 
     @property
     def started(self) -> bool:
@@ -133,6 +144,7 @@ class Workers:
         if self._attempts is not None:
             self._attempts.close()
             self._attempts = None
+            self._crashes.close()
         return len(late)
 
     async def _late(self, timeout: float) -> "list[_Worker]":
@@ -147,10 +159,17 @@ class Workers:
         while not self._stopping:
             event = await self._lanes.take()
             try:
-                outcome = await self._handle(worker, event)
+                deaths = self._crashes.deaths(event.seq)
+                if deaths < SUSPECT:
+                    outcome = await self._handle(worker, event)
+                elif deaths < GUILTY:
+                    outcome = await self._handle_alone(worker, event)
+                else:
+                    outcome = Outcome("held" if self._hold_dead else "dead", died(deaths))
+                    self._crashes.end(worker.number, event.seq)
             except (Postponed, Unavailable) as reason:
                 self._lanes.put_back(event, reason.waits_for if isinstance(reason, Postponed) else None)
-                is_brief = isinstance(reason, Postponed) and not isinstance(reason, ThreadsLeftBehind)
+                is_brief = isinstance(reason, Postponed) and not isinstance(reason, Held)
                 await asyncio.sleep(0 if is_brief else PAUSE)
                 continue
             if outcome is None:
@@ -165,6 +184,26 @@ class Workers:
             handled += 1
             if handled % YIELD_AFTER == 0:
                 await asyncio.sleep(0)
+
+    async def _handle_alone(self, worker: "_Worker", event: Event) -> Outcome | None:
+        """Handle an event while nothing else runs, after all that can run before it."""
+        if self._alone.locked():
+            raise Held("another event runs alone")
+        async with self._alone:
+            log.event_line(
+                "event.suspect", "Runs alone and last: the process died twice while it ran", event, "warning"
+            )
+            give_up, ended = time.monotonic() + LONGEST_WAIT, -1
+            while (ended != self._ended or self.running) and time.monotonic() < give_up:
+                ended = self._ended
+                await asyncio.sleep(PAUSE)
+            self._lanes.hold(ALONE)
+            try:
+                while self.running:  # noqa: ASYNC110 - a rare case, which is to cost the others nothing
+                    await asyncio.sleep(PAUSE / 10)
+                return await self._handle(worker, event)
+            finally:
+                self._lanes.release(ALONE)
 
     async def _handle(self, worker: "_Worker", event: Event) -> Outcome | None:
         """The outcome of the event's next attempt; None where it is not due yet."""
@@ -252,15 +291,18 @@ class Workers:
         assert self._attempts is not None  # noqa: S101 - for the type checker: workers run between start and drain
         if handler.thread is not None and handler.thread.is_full:
             self._say_full(handler)
-            raise ThreadsLeftBehind(handler.name)
+            raise Held(_full(handler))
         self._full.discard(handler.name)
         given = event if attempt == event.attempt else structs.replace(event, attempt=attempt)
+        self._crashes.begin(worker.number, event.seq)
         running = worker.attempt = self._attempts.begin(handler, given, handler.timeout or self._timeout)
         try:
             ended = await running.ended()
         finally:
             worker.attempt = None
             running.stop()
+            self._crashes.end(worker.number, event.seq)
+            self._ended += 1
         if ended.stopped:
             raise asyncio.CancelledError
         error = None if ended.error is None else decisive(ended.error)
@@ -307,8 +349,8 @@ class Workers:
         _log.error(_full(handler), action="handler.threads", handler=handler.name, place=handler.place)
 
 
-class ThreadsLeftBehind(Postponed):
-    """Too many calls of a plain function were cut off and still run: its events wait until one of them ends."""
+class Held(Postponed):
+    """The event cannot run now for a reason of our own, and it would not help to ask again at once."""
 
 
 def _full(handler: Handler) -> str:
@@ -321,8 +363,9 @@ def _full(handler: Handler) -> str:
 class _Worker:
     """A worker task, and the attempt that it waits for."""
 
-    __slots__ = ("attempt", "task")
+    __slots__ = ("attempt", "number", "task")
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.task: asyncio.Task[None] | None = None
         self.attempt: Attempt | None = None
