@@ -165,6 +165,7 @@ class Target:
         self._authorization: Authorization = authorization(settings, self._post_form, clock, self._who)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held_for = self._held_until = 0.0
+        self._spreads = False
         self._return: asyncio.TimerHandle | None = None
         self._calls = self._failures = 0
 
@@ -478,7 +479,9 @@ class Target:
         """Whether the answer said, by a 429 or 503 with Retry-After, how long the target takes no calls at all."""
         if not isinstance(failed, TargetRetry) or failed.status not in (429, 503) or failed.after is None:
             return False
-        return self._breaker.hold(permit, failed.after, str(failed), failed.kind)
+        held = self._breaker.hold(permit, failed.after, str(failed), failed.kind)
+        self._spreads = self._spreads or held
+        return held
 
     def _opened(self, reason: str, seconds: float) -> None:
         self._held_for, self._held_until = seconds, self._clock() + seconds
@@ -488,7 +491,8 @@ class Target:
         if self._held_for and self._breaker.turned_away:
             spread = self._held_for * SPREAD
             self._rate.space(spread / self._breaker.turned_away, spread)
-        self._held_for = 0.0
+        self._held_for = self._held_until = 0.0
+        self._spreads = False
         self._release(most)
 
     def _come_back_later(self) -> None:
