@@ -7,6 +7,10 @@
     async def test_a_blocked_account_is_barred() -> None:
         outcome = await run(provision, example("SIM/Updated", {"pb_data.account_info.blocked": True}))
         assert outcome.state == "done"
+
+    async def test_an_hlr_that_is_down_is_tried_again() -> None:
+        with using(StandIn(503)):
+            assert (await run(provision, example("SIM/Updated"))).state == "waiting"
 """
 
 import time
@@ -20,8 +24,12 @@ from connector.events.examples import body_of, put
 from connector.events.paths import is_absent
 from connector.events.patterns import matches
 from connector.events.schema import Schema
+from connector.external import attempting, using
+from connector.external.stand_in import Call, Reply, StandIn, no_answer, reply
 from connector.handlers import handler_of
 from connector.outcome import Outcome, RetryPolicy, decide, done
+
+__all__ = ["Call", "Reply", "StandIn", "event_of", "example", "no_answer", "reply", "run", "using"]
 
 
 def example(event_type: str = "SIM/Updated", changes: Mapping[str, Any] | None = None, *, attempt: int = 1) -> Event:
@@ -57,7 +65,8 @@ async def run(function: Callable[[Event], Any], event: Event, *, policy: RetryPo
         raise ValueError(f"the event would be refused: {', '.join(missing)} missing")
     started = time.time()
     try:
-        note = await handler.call(event)
+        with attempting(event):
+            note = await handler.call(event)
     except Exception as fault:  # noqa: BLE001 - whatever a handler raises is its event's outcome
         return decide(
             fault,
