@@ -97,7 +97,9 @@ class Connector:
                     "Accepted events are kept in memory only: nothing survives a stop",
                     action="journal.not_durable",
                 )
-            self.health.watch(lambda: "Shutting down" if self.leaving else self.journal.fault)
+            self.health.watch(
+                lambda: "Shutting down" if self.leaving else self.journal.fault, lambda: self.workers.troubles
+            )
             yield
             await self.drain()
             await self.lanes.stop()

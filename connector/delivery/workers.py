@@ -16,6 +16,7 @@ from connector.delivery.crashes import GUILTY, LONGEST_WAIT, SUSPECT, Crashes
 from connector.delivery.crashes import reason as died
 from connector.delivery.mistakes import Mistakes
 from connector.delivery.waiting import Answers
+from connector.delivery.watchdog import Watchdog
 from connector.errors import Unavailable
 from connector.events.event import Event
 from connector.events.paths import is_absent
@@ -90,6 +91,7 @@ class Workers:
         self._hold_dead = hold_dead
         self._clock = clock
         self._workers = [_Worker(number) for number in range(count)]
+        self._watchdog = Watchdog()
         self._alone = asyncio.Lock()
         self._ended = 0
         self._attempts: Attempts | None = None
@@ -104,6 +106,7 @@ class Workers:
         """Begin to take events."""
         self._crashes.open()
         self._attempts = Attempts()
+        self._watchdog.start()
         for worker in self._workers:
             worker.task = asyncio.create_task(self._work(worker), name=f"worker-{worker.number}")
 
@@ -145,6 +148,7 @@ class Workers:
             self._attempts.close()
             self._attempts = None
             self._crashes.close()
+            self._watchdog.stop()
         return len(late)
 
     async def _late(self, timeout: float) -> "list[_Worker]":
