@@ -14,22 +14,46 @@
 """
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import Any, Final, cast
 
 import orjson
+from msgspec import structs
 
+from connector.delivery.attempt import Attempts
+from connector.delivery.workers import Workers, place_of
 from connector.events.event import Event
 from connector.events.examples import body_of, put
 from connector.events.paths import is_absent
 from connector.events.patterns import matches
 from connector.events.schema import Schema
-from connector.external import attempting, using
+from connector.events.snapshot import Snapshot
+from connector.external import using
 from connector.external.stand_in import Call, Reply, StandIn, no_answer, reply
-from connector.handlers import handler_of
-from connector.outcome import Outcome, RetryPolicy, decide, done
+from connector.handlers import Handlers, Hook, handler_of, running
+from connector.handlers.declare import declared
+from connector.journal import Journal
+from connector.journal.lanes import Lanes
+from connector.outcome import Mark, Outcome, RetryPolicy, decide, done
 
-__all__ = ["Call", "Reply", "StandIn", "event_of", "example", "no_answer", "reply", "run", "using"]
+__all__ = [
+    "Call",
+    "Reply",
+    "StandIn",
+    "Trial",
+    "event_of",
+    "example",
+    "no_answer",
+    "reply",
+    "run",
+    "started",
+    "using",
+]
+
+HANDLER_TIMEOUT: Final = 60.0
+"""Seconds after which a handler without a ``timeout=`` is cut off: the default of the setting of this name."""
 
 
 def example(event_type: str = "SIM/Updated", changes: Mapping[str, Any] | None = None, *, attempt: int = 1) -> Event:
@@ -64,18 +88,77 @@ async def run(function: Callable[[Event], Any], event: Event, *, policy: RetryPo
     if missing:
         raise ValueError(f"the event would be refused: {', '.join(missing)} missing")
     started = time.time()
+    attempts = Attempts()
     try:
-        with attempting(event):
-            note = await handler.call(event)
-    except Exception as fault:  # noqa: BLE001 - whatever a handler raises is its event's outcome
-        return decide(
-            fault,
-            attempt=event.attempt,
-            age=started - event.accepted_at,
-            now=started,
-            chance=0.5,
-            ms=0,
-            policy=policy or RetryPolicy(),
-            max_attempts=handler.max_attempts,
+        ended = await attempts.begin(handler, event, handler.timeout or HANDLER_TIMEOUT).ended()
+    finally:
+        attempts.close()
+    if ended.error is None:
+        return done(ended.note, 0)
+    return decide(
+        ended.error,
+        attempt=event.attempt,
+        age=started - event.accepted_at,
+        now=started,
+        chance=0.5,
+        ms=0,
+        policy=policy or RetryPolicy(),
+        max_attempts=handler.max_attempts,
+        place=place_of(ended.error, handler),
+    )
+
+
+class Trial:
+    """Handlers as the connector runs them, one event after the other: no journal, no socket, no sleep.
+
+    Several handlers of one type run in order, a retry goes on with the one that failed, what is the newest snapshot is
+    remembered from event to event, and a clock of its own jumps to the next attempt. ``attempts`` has the outcome of
+    each attempt. It may be used in several ``asyncio.run``.
+    """
+
+    def __init__(self, *functions: Callable[[Event], Any], policy: RetryPolicy | None = None) -> None:
+        """Raises ValueError for a function without ``@on``."""
+        self.attempts: list[Outcome] = []
+        self._handlers = Handlers([handler_of(function) for function in functions])
+        self._policy = policy or RetryPolicy()
+        self._applied: dict[Mark, Snapshot] = {}
+        self._now = time.time()
+        self._seq = 0
+
+    async def deliver(self, event: Event, *, most: int = 10_000) -> Outcome:
+        """What becomes of ``event`` in the end, or after ``most`` attempts."""
+        self._seq += 1
+        event = structs.replace(event, seq=self._seq)
+        workers = Workers(
+            cast("Lanes", self),
+            cast("Journal", self),
+            self._handlers,
+            self._policy,
+            count=1,
+            timeout=HANDLER_TIMEOUT,
+            hold_dead=False,
+            clock=lambda: self._now,
         )
-    return done(note, 0)
+        for attempt in range(1, most + 1):
+            outcome = await workers.try_once(structs.replace(event, attempt=attempt))
+            self.attempts.append(outcome)
+            self._applied.update(outcome.applied)
+            if outcome.due is None:
+                break
+            self._now = max(self._now, outcome.due)
+        return outcome
+
+    def newer(self, _: Event, __: str) -> None:
+        """No event waits behind the one that is delivered."""
+
+    async def newest(self, resource: str, name: str) -> Snapshot | None:
+        """The newest snapshot that was applied."""
+        return self._applied.get(Mark(name, resource))
+
+
+@asynccontextmanager
+async def started(module: ModuleType) -> AsyncIterator[None]:
+    """Within it the set-ups of ``module`` (``@on_start``) have been run; behind it its clean-ups."""
+    hooks = [each for each in declared if isinstance(each, Hook) and each.function.__globals__ is vars(module)]
+    async with running(hooks):
+        yield

@@ -189,6 +189,16 @@ class Workers:
             if handled % YIELD_AFTER == 0:
                 await asyncio.sleep(0)
 
+    async def try_once(self, event: Event) -> Outcome:
+        """One attempt to handle an event that nobody has taken from the journal: for tests of handlers."""
+        self._attempts = Attempts()
+        try:
+            outcome = await self._handle(_Worker(0), event)
+            assert outcome is not None  # noqa: S101 - for the type checker: the event is not due later
+            return outcome
+        finally:
+            self._attempts.close()
+
     async def _handle_alone(self, worker: "_Worker", event: Event) -> Outcome | None:
         """Handle an event while nothing else runs, after all that can run before it."""
         if self._alone.locked():
@@ -320,11 +330,9 @@ class Workers:
         return outcome
 
     def _failed(self, event: Event, handler: Handler, error: BaseException, ms: int) -> Outcome:
-        place = ""
-        if not isinstance(error, (Retry, Later, Ignored, DeadLetter)):
-            place = place_of_error(error, handler.function) or handler.place
-            if not isinstance(error, TimeoutError):
-                self._mistakes.count(event, handler, error, place)
+        place = place_of(error, handler)
+        if place and not isinstance(error, TimeoutError):
+            self._mistakes.count(event, handler, error, place)
         now = self._clock()
         return decide(
             error,
@@ -351,6 +359,13 @@ class Workers:
             return
         self._full.add(handler.name)
         _log.error(_full(handler), action="handler.threads", handler=handler.name, place=handler.place)
+
+
+def place_of(error: BaseException, handler: Handler) -> str:
+    """The line of the author's code at which ``handler`` failed; an empty text where it said itself how to go on."""
+    if isinstance(decisive(error), (Retry, Later, Ignored, DeadLetter, Postponed)):
+        return ""
+    return place_of_error(error, handler.function) or handler.place
 
 
 class Held(Postponed):
