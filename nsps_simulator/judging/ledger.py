@@ -47,7 +47,6 @@ from nsps_simulator.records import (
 )
 from nsps_simulator.wire.chaos import Trouble
 
-ON_THE_WAY = 0.5  # seconds: what was on its way when the connector ended may be read a moment later
 EXAMPLES = 20  # events listed by name for each kind of finding
 
 # What breaks a promise, and how a person would say it.
@@ -119,7 +118,8 @@ class Promises:
 
     forwards: it tells the external system, so deliveries are judged. newest_wins: an older state is never
     applied over a newer one, so it may be left out. slack: seconds before a disturbance in which a delivery may
-    not have been noted. give_up_after: refused calls after which an event may be given up.
+    not have been noted, and after it in which a call that was on its way may be read. give_up_after: refused calls
+    after which an event may be given up.
     """
 
     forwards: bool = True
@@ -423,7 +423,10 @@ class Ledger:
             arrived = self._arrived[position]
             kind = "repeated_unanswered" if self._outcome[last] == UNANSWERED else "repeated"
             for one in disturbances:
-                near = one.began - promises.slack <= self._ended[last] and self._arrived[last] <= one.ended + ON_THE_WAY
+                near = (
+                    one.began - promises.slack <= self._ended[last]
+                    and self._arrived[last] <= one.ended + promises.slack
+                )
                 if one.repeats and near and one.began <= arrived:
                     kind = "repeated_around_fault"
             self._verdict.note(kind, index, arrived)

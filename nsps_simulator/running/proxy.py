@@ -16,7 +16,7 @@ LOOK = 0.01  # seconds
 
 @dataclass(frozen=True)
 class Link:
-    """One relay: where it leads to, and what befalls it."""
+    """One relay: where it leads to, and which faults it makes."""
 
     place: str
     host: str

@@ -135,7 +135,7 @@ class Plan:
                 return starts[number] + left / segments[-1].end
             segment = segments[number]
             slope = (segment.end - segment.start) / segment.seconds
-            # left = start*t + slope*t²/2, solved for t in the form that is stable for a slope of nought.
+            # left = start*t + slope*t²/2, solved for t in the form that is stable for a slope of 0.
             root = math.sqrt(max(0.0, segment.start**2 + 2 * slope * left))
             return starts[number] + (2 * left / (segment.start + root) if left else 0.0)
 
@@ -188,12 +188,12 @@ def bill_run(rate: float, events: int) -> tuple[Segment, ...]:
 def read(path: Path) -> tuple[Segment, ...]:
     """Read a profile from a JSON file: [{"seconds": 10, "from": 0, "to": 500}, ...].
 
-    Raises ValueError that names the file and the fault.
+    Raises ValueError that names the file and what is wrong.
     """
     try:
         return tuple(msgspec.json.decode(path.read_bytes(), type=list[Segment]))
-    except (OSError, msgspec.MsgspecError) as fault:
-        raise ValueError(f"{path} is no profile: {fault}") from fault
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ValueError(f"{path} is not a profile: {error}") from error
 
 
 def shares(total: int, processes: int) -> Sequence[range]:

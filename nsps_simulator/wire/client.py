@@ -64,9 +64,7 @@ class Connection(asyncio.Protocol):
         """Send a request in pieces with pauses between them."""
         self.busy = True
         size = len(request) // SLOW_PIECES + 1
-        for number in range(SLOW_PIECES):
-            piece = request[number * size : (number + 1) * size]
-            self._timers.append(loop.call_later(number * SLOW_PAUSE, self._write, piece))
+        self._write_pieces([request[at : at + size] for at in range(0, len(request), size)], loop)
 
     def cut(self) -> None:
         """Break the connection off; a request under way ends without an answer."""
@@ -120,9 +118,15 @@ class Connection(asyncio.Protocol):
         else:
             self._lost(self)
 
-    def _write(self, piece: bytes) -> None:
-        if self._transport is not None and self.open:
-            self._transport.write(piece)
+    def _write_pieces(self, pieces: list[bytes], loop: asyncio.AbstractEventLoop) -> None:
+        """Write the first piece and set a timer for the rest: timers set together may fire in any order when the
+        loop is late.
+        """
+        if self._transport is None or not self.open:
+            return
+        self._transport.write(pieces[0])
+        if len(pieces) > 1:
+            self._timers = [loop.call_later(SLOW_PAUSE, self._write_pieces, pieces[1:], loop)]
 
     def _finish(self, status: int, keep: bool) -> None:
         self.busy = False

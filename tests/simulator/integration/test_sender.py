@@ -12,6 +12,7 @@ from nsps_simulator.records import ATTEMPT, Writer
 from nsps_simulator.sending.profile import Plan, steady
 from nsps_simulator.sending.scenario import Scenario
 from nsps_simulator.sending.sender import Sender
+from nsps_simulator.wire.client import Connection
 from nsps_simulator.wire.endpoint import endpoint
 
 EVENTS = 1500
@@ -57,3 +58,30 @@ def test_the_generator_sleeps_between_two_events_that_are_less_than_a_millisecon
     assert sender.effort.sent == EVENTS
     # One turn for each answer at the most, and one for each timer; a generator that spins makes a hundred times more.
     assert sender.turns < 4 * EVENTS
+
+
+def test_a_slow_upload_keeps_the_order_of_its_pieces_when_the_event_loop_is_late() -> None:
+    async def run() -> bytes:
+        read = bytearray()
+        whole = asyncio.Event()
+
+        class Reading(asyncio.Protocol):
+            def data_received(self, data: bytes) -> None:
+                read.extend(data)
+                if len(read) >= len(request):
+                    whole.set()
+
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Reading, "127.0.0.1", 0)
+        connection = Connection(lambda *_: None, lambda *_: None)
+        await loop.create_connection(lambda: connection, *server.sockets[0].getsockname())
+        connection.send_slowly(request, loop)
+        time.sleep(0.3)  # noqa: ASYNC251  # the loop is late: all timers that were set are due at once
+        await whole.wait()
+        connection.busy = False
+        connection.cut()
+        server.close()
+        return bytes(read)
+
+    request = b"".join(b"%03d," % number for number in range(800))
+    assert uvloop.run(run()) == request

@@ -16,7 +16,7 @@ from tests.simulator.integration.conftest import Run
 from tests.simulator.integration.zoo import VICES
 
 TROUBLED = Chaos(cut=0.05, slow=0.01, token=0.02, garbage=0.01)
-SLOW = Mood(latency=0.02)
+
 
 # Each vice: what it takes to see it, and what must be found.
 FOUND: dict[str, tuple[dict[str, Any], set[str]]] = {
@@ -24,7 +24,7 @@ FOUND: dict[str, tuple[dict[str, Any], set[str]]] = {
     "forgets": ({"faults": ("kill@0.6",)}, {"lost"}),
     "writes-late": ({"faults": ("kill@0.6",)}, {"lost"}),
     "swaps": ({}, {"out_of_order"}),
-    "overlaps": ({"mood": SLOW}, {"overlapped"}),
+    "overlaps": ({"mood": Mood(latency=0.2)}, {"overlapped"}),
     "card-blind": ({"subscribers": 10}, {"out_of_order"}),
     "repeats": ({}, {"repeated"}),
     "repeats-late": ({}, {"repeated"}),

@@ -25,7 +25,7 @@ RUN = ["run", "--url", "http://127.0.0.1:9", "--token", "made-up"]
         (["--url", "http://x", "--token", "a\nb"], "printable"),
         ([*RUN, "--rate", "0"], "--rate"),
         ([*RUN, "--rate", "fast"], "--rate"),
-        ([*RUN, "--profile", "absent.json"], "absent.json is no profile"),
+        ([*RUN, "--profile", "absent.json"], "absent.json is not a profile"),
         ([*RUN, "--subscribers", "10000001"], "--subscribers"),
         ([*RUN, "--cut", "0.7", "--slow", "0.7"], "shares of chaos"),
         ([*RUN, "--kill-at", "5"], "--connector"),
