@@ -201,15 +201,17 @@ class Breaker:
         if stands and self.state == "half_open":
             self._let_in()
 
-    def hold(self, permit: Permit, seconds: float, reason: str, kind: Kind) -> bool:
+    def hold(self, permit: Permit, seconds: float, reason: str, kind: Kind, *, everybody: bool = False) -> bool:
         """Open for as long as the target's Retry-After says; False where that follows one subscriber.
+
+        ``everybody``  it cannot follow one: nobody can log in
 
         The permit is still to be given back.
         """
         if not self.stands(permit):
             return True
         who = permit.subject.subscriber
-        if who is not None:
+        if who is not None and not everybody:
             if self._holders.get(who, self._good_calls) < self._good_calls:
                 return False
             if len(self._holders) >= MOST_HOLDERS:

@@ -31,12 +31,13 @@ import msgspec
 from aiohttp import hdrs
 from yarl import URL
 
+from connector import log
 from connector.events.event import Event
 from connector.external import headers as headers_of
 from connector.external import urls
 from connector.external.attempt import Calls, calls_of
 from connector.external.body import JSON, Body, Files, Form, body_of
-from connector.external.breaker import Breaker, Permit, Rules, Subject
+from connector.external.breaker import CANDIDATES, Breaker, Permit, Rules, Subject
 from connector.external.credentials import Authorization, NoToken, authorization, secrets_of
 from connector.external.failures import counts, judge
 from connector.external.hooks import Verdict, has_hook, verdict_on
@@ -64,8 +65,11 @@ MAX_WAIT: Final = 5.0
 """Seconds that a call waits for a permit and for its turn, each; then its event goes back. It keeps an event that
 waits from being cut off by HANDLER_TIMEOUT, which would spend an attempt."""
 
-LACK_WAIT: Final = 1.0
-"""Seconds after which an event that met a lack of this machine is tried again, spread by a half."""
+SWEEP: Final = 1.0
+"""Seconds, spread by a half, after which events that were given back are let in again, as far as calls may be made.
+
+For those that met a lack of this machine, or whose turn was too far away; and for those that were still on their way
+back when the target was released."""
 
 SPREAD: Final = 0.2
 """The part of a Retry-After over which those who waited for it come back."""
@@ -74,6 +78,9 @@ _OUTCOMES: Final = frozenset({"done", "retry", "dead", "ignored"})
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+
+
+_log = log.get_logger()
 
 
 class Held(NamedTuple):
@@ -166,19 +173,22 @@ class Target:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held_for = self._held_until = 0.0
         self._spreads = False
-        self._return: asyncio.TimerHandle | None = None
+        self._free = free
+        self._lack = ""
+        self._sweeping: asyncio.TimerHandle | None = None
         self._calls = self._failures = 0
 
     async def open(self) -> None:
         """Get ready for calls; nothing is sent yet."""
         self._loop = asyncio.get_running_loop()
         await self._wire.open()
+        self._sweep()
 
     async def close(self) -> None:
         """Close all connections."""
         self._breaker.stop()
-        if self._return is not None:
-            self._return.cancel()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         await self._authorization.close()
         await self._wire.close()
 
@@ -394,6 +404,8 @@ class Target:
             response = await self._authorized(send)
             answered = True
             calls.made += 1
+            if self._lack:
+                self._lacks_nothing()
             failed, failure = self._judged(response, outcomes, event)
             self._say(send, event, started, response.status)
             if failed is not None and self._is_held_by(failed, permit):
@@ -403,10 +415,10 @@ class Target:
             self._say(send, event, started, None, failure)
             failed = TargetRetry(self._masks.line(failure, event), Kind.DOWN)
         except NoToken as error:
-            self._breaker.hold(permit, error.at_least, str(error), error.kind)
+            self._breaker.hold(permit, error.at_least, str(error), error.kind, everybody=True)
             raise self._given_back(TargetRetry(str(error), error.kind, after=error.at_least), calls) from None
         except OwnLack as error:
-            self._come_back_later()
+            self._lacks(str(error))
             raise self._given_back(TargetRetry(str(error), Kind.DOWN), calls) from None
         finally:
             self._failures += failure is not None
@@ -422,13 +434,10 @@ class Target:
         try:
             return await self._breaker.enter(MAX_WAIT, subject, in_place=calls.made > 0 or not self._gives_back)
         except TargetUnavailable as unavailable:
-            if isinstance(unavailable, TargetBusy):
-                self._come_back_later()
             raise self._given_back(TargetRetry(str(unavailable), unavailable.kind), calls, type(unavailable)) from None
 
     async def _take_turn(self, permit: Permit, calls: Calls) -> None:
         if not await self._rate.turn(MAX_WAIT):
-            self._come_back_later()
             busy = TargetRetry(f"TARGET_RATE allows no call within {MAX_WAIT:g} s", Kind.RATE_LIMITED)
             raise self._given_back(busy, calls, TargetBusy)
         if not self._breaker.stands(permit):
@@ -495,14 +504,26 @@ class Target:
         self._spreads = False
         self._release(most)
 
-    def _come_back_later(self) -> None:
-        """Release those who were given back for a lack or a turn, after a moment."""
-        if self._return is None:
-            self._return = self._later(LACK_WAIT * (0.5 + self._chance()), self._come_back)
+    def _sweep(self) -> None:
+        """Let in again who was given back, and come again."""
+        self._sweeping = self._later(SWEEP * (0.5 + self._chance()), self._sweep)
+        breaker = self._breaker
+        if breaker.state == "closed" and not self._lack:
+            self._release(None)
+        elif breaker.state != "open" or breaker.scope is not None:
+            self._release(CANDIDATES)
 
-    def _come_back(self) -> None:
-        self._return = None
-        self._release(None)
+    def _lacks(self, lack: str) -> None:
+        """Say what this machine lacks, once until a call is answered again."""
+        if not self._lack:
+            _log.warning(f"Calls to {self._who} wait: {lack}", action="target.lack", target=self.name, reason=lack)
+            self._hold(lack, SWEEP)
+        self._lack = lack
+
+    def _lacks_nothing(self) -> None:
+        self._lack = ""
+        if self._breaker.state == "closed":
+            self._free()
 
     def _later(self, wait: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(wait, call)

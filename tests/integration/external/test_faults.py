@@ -177,9 +177,9 @@ async def test_a_host_name_that_cannot_be_resolved_spends_no_attempt_and_opens_n
             with pytest.raises(TargetUnavailable, match=r"the host name hlr\.invalid cannot be resolved here") as error:
                 await caller.target.post(json={})
             assert error.value.waits_for == "target"
-        assert not caller.held
+        assert len(caller.held) == 1
         assert caller.target.state().breaker == "closed"
-        await until(lambda: caller.releases == 1)
+        await until(lambda: caller.releases > 1)
 
 
 async def test_a_lack_of_file_descriptors_spends_no_attempt_and_opens_no_breaker() -> None:
@@ -193,8 +193,9 @@ async def test_a_lack_of_file_descriptors_spends_no_attempt_and_opens_no_breaker
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             os.close(taken[0])
-        assert not caller.held
+        assert "no file descriptor" in caller.held[0]
         assert (await caller.target.get()).status == 200
+        assert not caller.held
 
 
 async def test_a_port_that_takes_no_connection_is_given_up_in_time() -> None:
