@@ -30,7 +30,7 @@ _REFUSALS = {
     422: "A field is missing or of the wrong type",
     429: "No room for the event now; send it again later",
     431: "A header is over the limit, or there are too many",
-    500: "A fault of the connector",
+    500: "An error of the connector",
     503: "The event cannot be kept now, or the connector is shutting down; send it again later",
 }
 

@@ -1,4 +1,4 @@
-"""Mapping files: what they build, and that each fault is named before the first event."""
+"""Mapping files: what they build, and that each error is named before the first event."""
 
 import json
 from pathlib import Path
@@ -82,7 +82,7 @@ number = nan
 b = { path = "event_id", defualt = 1 }
 c = { constant = 1, path = 2 }
 """
-    with pytest.raises(ValueError, match=r"mapping\.toml") as fault:
+    with pytest.raises(ValueError, match=r"mapping\.toml") as error:
         read(tmp_path, text)
     for part in (
         "imsi: ",
@@ -94,7 +94,7 @@ c = { constant = 1, path = 2 }
         "defualt",
         "a.c: constant",
     ):
-        assert part in str(fault.value)
+        assert part in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_file_that_is_missing_is_a_fault_and_no_stack_trace(tmp_path: Path) ->
         mapping.read(str(tmp_path / "none.toml"))
 
 
-def test_the_example_is_a_mapping_without_fault() -> None:
+def test_the_example_is_a_mapping_without_error() -> None:
     examples = Path(__file__).resolve().parents[2] / "examples"
     raw = (examples / "hlr_hss" / "event.json").read_bytes()
     example = Schema([]).parse(raw, "trace", "unique", 0.0)
