@@ -11,7 +11,7 @@ from connector.errors import ConnectorError, StartError
 from connector.events.event import Event
 from connector.events.schema import Schema
 from connector.external import headers, mapping, urls
-from connector.handlers import forward
+from connector.handlers import forward, handler_of
 from connector.settings import FORWARDER, Settings, environment
 
 EXIT_FAULT = 2
@@ -47,7 +47,7 @@ def forward_command(variables: dict[str, str] | None, event_file: Path) -> None:
     click.echo("Content-Type: application/json")
     if settings.target_auth != "none":
         click.echo(f"Authorization: ({settings.target_auth}, not shown)")
-    for name, value in headers.of_event(event).items():
+    for name, value in headers.of_event(event, handler=handler_of(forward.forward).name).items():
         click.echo(f"{name}: {value}")
     click.echo()
     click.echo(msgspec.json.format(forward.body(event, mapped), indent=2))  # moves white space, and nothing else

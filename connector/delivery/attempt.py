@@ -172,7 +172,7 @@ class Attempt:
         note: object = None
         error: BaseException | None = None
         try:
-            with attempting(self.event):
+            with attempting(self.event, self.handler.name):
                 note = await self.handler.call(self.event)
         except BaseException as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
             error = raised

@@ -15,13 +15,15 @@ from connector.events.event import Event
 class Calls:
     """What one attempt has called.
 
-    ``made``  calls that were answered, whatever the answer
+    ``handler``  the name of the handler that the attempt is of
+    ``made``     calls that were answered, whatever the answer
     """
 
-    __slots__ = ("event", "made")
+    __slots__ = ("event", "handler", "made")
 
-    def __init__(self, event: Event | None) -> None:
+    def __init__(self, event: Event | None, handler: str = "") -> None:
         self.event = event
+        self.handler = handler
         self.made = 0
 
 
@@ -29,9 +31,9 @@ _calls: Final[ContextVar[Calls | None]] = ContextVar("calls", default=None)
 
 
 @contextmanager
-def attempting(event: Event) -> Iterator[Calls]:
-    """Within it, calls belong to an attempt to handle ``event``."""
-    calls = Calls(event)
+def attempting(event: Event, handler: str = "") -> Iterator[Calls]:
+    """Within it, calls belong to an attempt of the handler of this name to handle ``event``."""
+    calls = Calls(event, handler)
     token = _calls.set(calls)
     try:
         yield calls

@@ -374,7 +374,7 @@ class Target:
             raise mistake(f"a call has no option {', '.join(f'{name}=' for name in sorted(wrong))}")
         calls = calls_of(event)
         url, shown = self._url_of(path, values, params)
-        fields = self._fields(event, step, headers)
+        fields = self._fields(event, step, calls.handler, headers)
         if (
             json is None
             and form is None
@@ -561,8 +561,10 @@ class Target:
         except (urls.PathRefused, AttributeError, TypeError) as error:
             raise mistake(str(error)) from None
 
-    def _fields(self, event: Event | None, step: str, headers: Mapping[str, str] | None) -> dict[str, str]:
-        fields = headers_of.of_event(event, step) if event is not None else {}
+    def _fields(
+        self, event: Event | None, step: str, handler: str, headers: Mapping[str, str] | None
+    ) -> dict[str, str]:
+        fields = headers_of.of_event(event, step, handler) if event is not None else {}
         for name, value in (headers or {}).items():
             if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value) or not _HEADER_NAME.fullmatch(name):
                 raise mistake(f"the header {name[:50]!r} cannot be sent: a text on one line is expected")

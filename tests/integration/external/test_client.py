@@ -38,7 +38,7 @@ async def test_a_call_has_its_body_its_path_and_its_event() -> None:
         (seen,) = standin.seen
         assert (seen.method, seen.path, json.loads(seen.body)) == ("POST", "/base/prov?dry=1", {"imsi": "1"})
         assert seen.headers["Content-Type"] == "application/json"
-        assert seen.headers["Idempotency-Key"] == "event-9"
+        assert seen.headers["x-event-id"] == "event-9"
         assert seen.headers["x-b3-traceid"] == "trace-1"
         assert seen.headers["x-request-id"] == "unique-1"
         assert seen.headers["traceparent"].startswith("00-")

@@ -152,7 +152,7 @@ async def test_the_trace_of_the_request_and_the_body_arrive_as_they_came(tmp_pat
         await served.post(numbered(7, 1), **{"x-b3-traceid": trace, "x-request-id": "request-1"})
         await until(lambda: len(standin.seen) == 1)
         (seen,) = standin.seen
-        assert seen.headers["Idempotency-Key"] == "event-7"
+        assert seen.headers["x-event-id"] == "event-7"
         assert (seen.headers["x-b3-traceid"], seen.headers["x-request-id"]) == (trace, "request-1")
         assert seen.headers["traceparent"].split("-")[1] == trace
         assert b'"n": 7' in seen.body

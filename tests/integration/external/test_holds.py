@@ -98,7 +98,7 @@ async def test_the_end_of_a_hold_lets_those_who_waited_go_on_in_order() -> None:
             refused = len(hlr.seen)
             moody.refusal = None
             await until(lambda: size(served) == 0)
-    keys = [seen.headers["Idempotency-Key"] for seen in hlr.seen[refused:]]
+    keys = [seen.headers["x-event-id"] for seen in hlr.seen[refused:]]
     for subscriber in range(5):
         numbers = [
             number for number in (int(key.split("e-")[1].split("/")[0]) for key in keys) if number % 5 == subscriber
@@ -110,7 +110,7 @@ async def test_ten_errors_of_one_subscriber_do_not_hold_the_others() -> None:
     async with standing() as hlr, standing() as crm:
 
         async def one_is_poison(seen: Seen) -> web.Response:
-            return web.Response(status=500 if "poison" in seen.headers["Idempotency-Key"] else 200)
+            return web.Response(status=500 if "poison" in seen.headers["x-event-id"] else 200)
 
         hlr.answer = one_is_poison
         async with two(hlr, crm, RESPONSE="outcome") as served:

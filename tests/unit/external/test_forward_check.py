@@ -27,7 +27,7 @@ def test_it_shows_the_request_and_hides_the_secret(tmp_path: Path) -> None:
     head, _, body = result.stdout.partition("\n\n")
     assert result.exit_code == 0
     assert head.splitlines()[0] == f"POST {URL}"
-    assert "Idempotency-Key: event-1" in head
+    assert "x-event-id: event-1" in head
     assert "hidden" not in result.output
     assert json.loads(body) == EVENT
 
