@@ -4,10 +4,13 @@ from typing import Final
 
 from aiohttp import web
 
+from connector import log
 from connector.settings import Settings
 from connector.web.aiohttp_inside import Runner, name_the_server
 from connector.web.listener import Listener, most_connections
 from connector.web.tls import Certificate
+
+_log = log.get_logger()
 
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds that requests under way have to get their answer at a stop."""
@@ -28,6 +31,13 @@ class HttpServer:
         name_the_server()
         await self._runner.setup()
         most = most_connections(settings.max_connections, 2 * settings.workers)
+        if most < settings.max_connections:
+            _log.warning(
+                f"The limit of descriptors leaves room for {most} connections",
+                action="connections.limited",
+                connections=most,
+                asked=settings.max_connections,
+            )
         self._listener = Listener(
             self._runner.made,
             most=most,

@@ -213,6 +213,7 @@ async def test_the_journal_finds_its_descriptors_whoever_connects(tmp_path: Path
             for _ in range(150):
                 await stack.enter_async_context(connect(server.port))
             assert (await ask(server.port, post(BODY))).status == 202
+            await server.line("connections.limited")
             await server.line("connections.per_address")
         assert await server.terminate() == 0
         assert [line for line in server.lines if line["level"] == "error"] == []
