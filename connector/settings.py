@@ -1,19 +1,23 @@
-"""Every setting: name, type, default, unit and meaning. All faults are reported at once.
+"""Every setting: name, type, default, unit and meaning. All errors are reported at once.
 
-The names are the environment's (and ``.env``'s) and part of the product. ``.env.example`` lists the same.
+The names are the environment's (and ``.env``'s) and part of the product. A new setting is one entry of ``Settings``;
+``.env.example`` is what ``python -m connector settings`` prints.
+
+A secret may also stand in a file of its own, whose path is in its name with ``_FILE`` at the end. Paths are made
+absolute here, once: what changes the working directory later changes no setting.
 """
 
+import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-
+from connector import env_file
 from connector.errors import StartError
 from connector.events import paths
 from connector.events.resources import Order
@@ -27,6 +31,7 @@ _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = 3650 * 86400.0  # the event loop's timers cannot wait for ever
+_QUOTES = frozenset("'\"")
 
 
 def _text(value: str) -> str:
@@ -58,11 +63,19 @@ def _size(lowest: int) -> Callable[[str], int]:
     return parse
 
 
+def seconds(text: str) -> float | None:
+    """A time such as ``30``, ``500ms``, ``5m`` or ``35d`` in seconds, which is also its unit where none stands.
+
+    None if it is no time. The command line reads ages by the same grammar.
+    """
+    found = _TIME.fullmatch(text.strip())
+    return float(found[1]) * _TIME_UNITS[(found[2] or "s").lower()] if found else None
+
+
 def _seconds(lowest: float) -> Callable[[str], float]:
     def parse(value: str) -> float:
-        found = _TIME.fullmatch(value.strip())
-        time = float(found[1]) * _TIME_UNITS[(found[2] or "s").lower()] if found else -1.0
-        if not lowest <= time <= _LONGEST:
+        time = seconds(value)
+        if time is None or not lowest <= time <= _LONGEST:
             raise ValueError(f"a time in seconds from {lowest:g} to ten years is expected, such as 30, 500ms, 5m, 35d")
         return time
 
@@ -106,17 +119,31 @@ def _order(value: str) -> str:
 
 
 def _tokens(value: str) -> tuple[str, ...]:
-    for token in _words(value):
-        if not re.fullmatch(r"[\x21-\x7e]+", token):
-            raise ValueError("tokens are printable ASCII without spaces, separated by commas")
-    return _words(value)
+    return tuple(map(_token, _words(value.replace("\n", ","))))
+
+
+def _token(token: str) -> str:
+    """A Bearer token. Raises ValueError, which never shows it."""
+    token = token.strip()
+    if re.match(r"bearer\b", token, re.IGNORECASE):
+        raise ValueError("a token without the word Bearer is expected: that is added where it is sent")
+    if token[:1] in _QUOTES or token[-1:] in _QUOTES:
+        raise ValueError("a token without quotes is expected; `docker run --env-file` takes quotes for a part of it")
+    if not re.fullmatch(r"[\x21-\x7e]*", token):
+        raise ValueError("tokens are printable ASCII without spaces, separated by commas")
+    return token
 
 
 def _journal_url(value: str) -> str:
     url = value.strip()
     if url != "memory://" and not re.fullmatch(r"sqlite:///.+", url):
         raise ValueError("sqlite:///data/journal.db (relative), sqlite:////var/lib/journal.db or memory:// is expected")
-    return url
+    kind, _, path = url.partition(":///")
+    return f"sqlite:///{Path(path).absolute()}" if kind == "sqlite" else url
+
+
+def _file(value: str) -> str:
+    return str(Path(value.strip()).absolute()) if value.strip() else ""
 
 
 def _networks(value: str) -> tuple[Network, ...]:
@@ -192,10 +219,17 @@ FORWARDER = "connector.handlers.forward"
 RESERVED_PATHS = ("/health", "/ready", "/openapi.json")
 
 
-def _setting(default: str, parse: Callable[[str], Any], meaning: str, *, secret: bool = False) -> Any:
+MAX_SECRET_FILE = 2**16
+"""Bytes of a file that holds a secret."""
+
+
+def _setting(
+    default: str, parse: Callable[[str], Any], meaning: str, *, secret: bool = False, section: str = ""
+) -> Any:
+    """A field of ``Settings``; ``section``: the heading in ``.env.example`` of this and the next ones."""
     return field(
         default_factory=lambda: parse(default),
-        metadata={"default": default, "parse": parse, "meaning": meaning},
+        metadata={"default": default, "parse": parse, "meaning": meaning, "secret": secret, "section": section},
         repr=not secret,
     )
 
@@ -310,7 +344,7 @@ class Settings:
     )
     target_user: str = _setting("", _text, "User for TARGET_AUTH=basic.")
     target_password: str = _setting("", _secret, "Password for TARGET_AUTH=basic.", secret=True)
-    target_token: str = _setting("", _secret, "Token for TARGET_AUTH=bearer, key for TARGET_AUTH=key.", secret=True)
+    target_token: str = _setting("", _token, "Token for TARGET_AUTH=bearer, key for TARGET_AUTH=key.", secret=True)
     target_key_header: str = _setting("X-Api-Key", _header_name, "Header for TARGET_AUTH=key.")
     target_token_url: str = _setting("", _http_url, "Token server for TARGET_AUTH=oauth2.")
     target_client_id: str = _setting("", _text, "Client id for TARGET_AUTH=oauth2.")
@@ -333,9 +367,9 @@ class Settings:
     target_rate: float = _setting("0", _number(0, 1_000_000), "Calls a second to the target at most; 0: no limit.")
     target_burst: int = _setting("0", _whole(0, 1_000_000), "Calls at once after a rest; 0: those of a second.")
     target_concurrency: int = _setting("0", _whole(0, 10_000), "Calls at the same time at most; 0: as many as WORKERS.")
-    target_ca_file: str = _setting("", _text, "Certificates (PEM) to trust. Unset: those of the system.")
-    target_cert_file: str = _setting("", _text, "Client certificate (PEM), if the target asks for one.")
-    target_key_file: str = _setting("", _text, "Its key (PEM, without a password). Unset: it is in TARGET_CERT_FILE.")
+    target_ca_file: str = _setting("", _file, "Certificates (PEM) to trust. Unset: those of the system.")
+    target_cert_file: str = _setting("", _file, "Client certificate (PEM), if the target asks for one.")
+    target_key_file: str = _setting("", _file, "Its key (PEM, without a password). Unset: it is in TARGET_CERT_FILE.")
     target_status: Mapping[int, StatusOutcome] = _setting(
         "", _statuses, "What a status means where it is not the usual: 404=done,409=retry (done, retry, dead, ignored)."
     )
