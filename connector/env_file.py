@@ -21,7 +21,9 @@ MAX_BYTES: Final = 2**20
 """Largest file, in bytes."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*", re.ASCII)
-_ASSIGNMENT: Final = re.compile(r"\s*(export\s+)?[A-Za-z_][A-Za-z0-9_.\-]*\s*=(?!=?\s*$)", re.ASCII)  # but no end of Base64
+_ASSIGNMENT: Final = re.compile(
+    r"\s*(export\s+)?[A-Za-z_][A-Za-z0-9_.\-]*\s*=(?!=?\s*$)", re.ASCII
+)  # but no end of Base64
 _NEWLINE: Final = re.compile(r"\r\n|\r|\n")
 _KINDS: Final = (
     (stat.S_ISDIR, "a folder (Docker makes one where a file to mount does not exist)"),
@@ -70,7 +72,9 @@ def _text(path: Path) -> str | None:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise StartError(f"{path}, line {_line(data[: error.start])}: this is no UTF-8; save the file as UTF-8") from None
+        raise StartError(
+            f"{path}, line {_line(data[: error.start])}: this is no UTF-8; save the file as UTF-8"
+        ) from None
     if "\0" in text:
         line = _line(data[: data.index(b"\0")])
         raise StartError(f"{path}, line {line}: it has a NUL character; save the file as UTF-8 text")
@@ -86,12 +90,14 @@ def _bytes(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise StartError(f"{path} cannot be read: {error.strerror}") from None
-    with open(fd, "rb") as file:  # noqa: PTH123 - of a descriptor
+    try:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode):
             kind = next((text for is_kind, text in _KINDS if is_kind(mode)), "no file")
             raise StartError(f"{path} is {kind}; a file is expected")
-        data = file.read(MAX_BYTES + 1)
+        data = os.read(fd, MAX_BYTES + 1)
+    finally:
+        os.close(fd)
     if len(data) > MAX_BYTES:
         raise StartError(f"{path} is over {MAX_BYTES} bytes")
     return data

@@ -6,14 +6,14 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
 from connector import log
 from connector.app import Connector
 from connector.errors import StartError
-from connector.settings import Settings, environment
+from connector.settings import Settings, environment, warnings
 from connector.web.server import HttpServer
 
 EXIT_START: Final = 2
@@ -34,9 +34,11 @@ _log = log.get_logger()
 def main() -> int:
     """Run a connector until a signal stops it; the exit code."""
     try:
-        os.environ.update(environment())  # a handler's own settings may stand in .env too
-        settings = with_token(Settings.load(os.environ))
+        given = environment()
+        settings = with_token(Settings.load(given))
         log.configure(settings.log_level)
+        warn(warnings(settings, given))
+        os.environ.update(given)  # a handler's own settings may stand in .env too
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(serve(settings))
     except StartError as fault:
@@ -47,6 +49,13 @@ def report(fault: StartError) -> int:
     """Tell the operator on stderr why there is no start, a line a fault; the exit code."""
     print(*(f"cannot start: {line}" for line in str(fault).splitlines()), sep="\n", file=sys.stderr)
     return EXIT_START
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Say what is probably a mistake where nobody can miss it: on stderr, and in the log."""
+    for line in lines:
+        print(f"WARNING: {line}", file=sys.stderr, flush=True)
+        _log.warning(line, action="settings.warning")
 
 
 def with_token(settings: Settings) -> Settings:

@@ -222,14 +222,14 @@ RESERVED_PATHS = ("/health", "/ready", "/openapi.json")
 MAX_SECRET_FILE = 2**16
 """Bytes of a file that holds a secret."""
 
+SHORTEST_TOKEN = 16
+"""Characters; a shorter token can be guessed."""
 
-def _setting(
-    default: str, parse: Callable[[str], Any], meaning: str, *, secret: bool = False, section: str = ""
-) -> Any:
-    """A field of ``Settings``; ``section``: the heading in ``.env.example`` of this and the next ones."""
+
+def _setting(default: str, parse: Callable[[str], Any], meaning: str, *, secret: bool = False) -> Any:
     return field(
         default_factory=lambda: parse(default),
-        metadata={"default": default, "parse": parse, "meaning": meaning, "secret": secret, "section": section},
+        metadata={"default": default, "parse": parse, "meaning": meaning, "secret": secret},
         repr=not secret,
     )
 
@@ -284,8 +284,8 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = _setting(
         "", _networks, "Addresses or networks of proxies whose X-Forwarded-For is believed, comma-separated."
     )
-    tls_cert_file: str = _setting("", _text, "Certificate chain (PEM) for TLS on PORT. Unset: no TLS.")
-    tls_key_file: str = _setting("", _text, "Its key (PEM, without a password). Unset: it is in TLS_CERT_FILE.")
+    tls_cert_file: str = _setting("", _file, "Certificate chain (PEM) for TLS on PORT. Unset: no TLS.")
+    tls_key_file: str = _setting("", _file, "Its key (PEM, without a password). Unset: it is in TLS_CERT_FILE.")
     handlers: tuple[str, ...] = _setting(
         "", _words, "Modules with your handlers, comma-separated import paths. Unset: every event is logged."
     )
@@ -390,7 +390,7 @@ class Settings:
         "", _words, "Event types that connector.handlers.forward posts, comma-separated. Unset: all."
     )
     forward_mapping: str = _setting(
-        "", _text, "TOML or JSON file that says what it posts. Unset: the event as it came."
+        "", _file, "TOML or JSON file that says what it posts. Unset: the event as it came."
     )
     log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Least level that is logged.")
     access_log: bool = _setting("false", _switch, "Also log a line for each HTTP request.")
@@ -410,8 +410,9 @@ class Settings:
 
     @classmethod
     def load(cls, environment: Mapping[str, str]) -> "Settings":
-        """The settings in ``environment``. Raises StartError with every fault, one a line; never shows a value."""
+        """The settings in ``environment``. Raises StartError with every error, one a line; never shows a value."""
         faults: list[str] = []
+        environment = {**environment, **_from_files(environment, faults)}
         values = _parse(environment, faults)
         for name in values.get("targets", ()):
             values.setdefault("named_targets", {})[name] = _of_target(name, environment, values, faults)
@@ -436,8 +437,48 @@ def _parse(environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
     return values
 
 
-def _declared() -> list[Any]:
+def _declared() -> list[Field[Any]]:
     return [each for each in fields(Settings) if each.metadata]
+
+
+def secret_files(environment: Mapping[str, str]) -> dict[str, Path]:
+    """The secrets that stand in files of their own: the setting's name, and the path that its ``NAME_FILE`` gives."""
+    secrets = {each.name.upper() for each in _declared() if each.metadata["secret"]}
+    for target in _words(environment.get("TARGETS", "")):
+        secrets |= {name for name, plain in target_settings(target).items() if plain in secrets}
+    found = {name: environment.get(f"{name}_FILE", "").strip() for name in sorted(secrets)}
+    return {name: Path(path).absolute() for name, path in found.items() if path}
+
+
+def _from_files(environment: Mapping[str, str], faults: list[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, path in secret_files(environment).items():
+        if environment.get(name, "").strip():
+            faults.append(f"{name}_FILE: {name} is set as well; keep one of them")
+            continue
+        try:
+            values[name] = _secret_in(path)
+        except ValueError as error:
+            faults.append(f"{name}_FILE: {error}")
+        except OSError as error:
+            faults.append(f"{name}_FILE: {path} cannot be read: {error.strerror}")
+    return values
+
+
+def _secret_in(path: Path) -> str:
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
+    with path.open("rb") as file:
+        data = file.read(MAX_SECRET_FILE + 1)
+    if len(data) > MAX_SECRET_FILE:
+        raise ValueError(f"{path} is over {MAX_SECRET_FILE} bytes")
+    try:
+        text = data.decode("utf-8-sig").strip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no UTF-8 text") from None
+    if not text.strip():
+        raise ValueError(f"{path} is empty")
+    return text
 
 
 def _add_contradictions(settings: Settings, faults: list[str]) -> None:
@@ -510,12 +551,58 @@ def _credentials(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def environment() -> dict[str, str]:
     """The process's environment, and ``.env`` in the working directory where it is silent. Raises StartError."""
-    path = Path.cwd() / ".env"
-    try:
-        found = {name: text for name, text in dotenv_values(path).items() if text is not None}
-    except (OSError, UnicodeDecodeError) as fault:
-        raise StartError(f"{path} cannot be read: {fault}") from None
-    return found | os.environ
+    return {**env_file.read(Path.cwd() / ".env"), **os.environ}
+
+
+def warnings(settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
+    """What is legal and probably a mistake, a line each: for the start and for ``check``. Never shows a value."""
+    for number, token in enumerate(settings.api_token, 1):
+        which = "API_TOKEN" if len(settings.api_token) == 1 else f"API_TOKEN (token {number})"
+        if _PLACEHOLDER.fullmatch(token):
+            yield f"{which}: this is the placeholder of a guide, which everybody knows; {_MAKE_ONE}"
+        elif len(token) < SHORTEST_TOKEN:
+            yield f"{which}: a token of under {SHORTEST_TOKEN} characters can be guessed; {_MAKE_ONE}"
+    for each in _declared():
+        text = environment.get(each.name.upper(), "").strip()
+        if each.name == "api_token" or not text:
+            continue
+        if each.metadata["secret"] and _PLACEHOLDER.fullmatch(text):
+            yield f"{each.name.upper()}: this is the placeholder of a guide; set the real one"
+        if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+            yield f"{each.name.upper()}: it begins and ends with a quote, which is taken for a part of it"
+    file = Path.cwd() / ".env"
+    if env_file.is_open_to_others(file) and any(
+        each.metadata["secret"] and env_file.read(file).get(each.name.upper(), "").strip() for each in _declared()
+    ):
+        yield f"{file} has secrets and every user of this machine can read it: chmod 600 {file}"
+    yield from _unknown_names(environment)
+
+
+_PLACEHOLDER = re.compile(
+    r"<.*>|your[-_ ].*|(secure|random|secret)[-_].*(token|secret|key|password)"
+    r"|change[-_]?me|(api[-_]?)?token|secret|password",
+    re.IGNORECASE,
+)
+_MAKE_ONE = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+_OUR_PREFIXES = ("API_TOKEN", "TARGET_", "BREAKER_", "JOURNAL_", "FORWARD_", "RETRY_", "KEEP_")
+_NOT_OURS = re.compile(r"JOURNAL_STREAM|.*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP).*)?)")
+"""Names that systemd and Kubernetes set by themselves."""
+
+
+def _unknown_names(environment: Mapping[str, str]) -> Iterator[str]:
+    """Names that look like settings and are none."""
+    known = {each.name.upper() for each in _declared()}
+    known |= {f"{each.name.upper()}_FILE" for each in _declared() if each.metadata["secret"]}
+    targets = _words(environment.get("TARGETS", ""))
+    ours = known | {f"{name}{end}" for target in targets for name in target_settings(target) for end in ("", "_FILE")}
+    for name in sorted(environment.keys() - ours):
+        near = difflib.get_close_matches(name.upper().replace("-", "_"), sorted(ours), 1, 0.84)
+        if near:
+            yield f"{name} is not a setting; did you mean {near[0]}?"
+        elif name.startswith("WTL_"):
+            yield f"{name} is a setting of PortaOne's example, not of this connector: see TARGET_URL in .env.example"
+        elif name.startswith(_OUR_PREFIXES) and not _NOT_OURS.fullmatch(name):
+            yield f"{name} is not a setting of this connector: see .env.example"
 
 
 def describe() -> list[tuple[str, str, str]]:

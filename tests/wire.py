@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 
 from multidict import CIMultiDict
 
-TOKEN = "made-up-token"
+TOKEN = "a-made-up-token-for-tests"
 TIMEOUT = 10.0
 
 
