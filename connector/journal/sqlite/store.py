@@ -69,7 +69,7 @@ class SqliteStore(Store):
 
     ``keep_done``, ``keep_dead``, ``keep_ids``  seconds that payloads and ids are kept after the end
     ``min_free_disk``  bytes of the disk that are left alone
-    ``longest_wait``  seconds; at start, no retry is due later than that, whatever the clock said before
+    ``longest_wait``  seconds; at start, no retry noted by a clock that was ahead is due later than that
     """
 
     def __init__(
@@ -254,8 +254,13 @@ class SqliteStore(Store):
         self.holds = [PAUSED] if paused else []
         db.execute("UPDATE meta SET away = ''")
         db.execute("DELETE FROM commands WHERE made_at < ?", (self._clock() - COMMAND_SECONDS,))
-        latest = self._clock() + self._longest_wait
-        db.execute("UPDATE open SET due = ? WHERE state > 0 AND state = ? AND due > ?", (latest, WAITING, latest))
+        now = self._clock()  # a clock that was set back: whatever it said, no retry is due later than the longest wait
+        latest = now + self._longest_wait
+        db.execute(
+            "UPDATE open SET due = ? WHERE state > 0 AND state = ? AND due > ? "
+            "AND EXISTS (SELECT 1 FROM attempts WHERE attempts.seq = open.seq AND ended_at > ?)",
+            (latest, WAITING, latest, now),
+        )
         db.execute("COMMIT")
 
     def _still_owner(self) -> None:

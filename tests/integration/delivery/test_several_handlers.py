@@ -198,3 +198,14 @@ async def test_event_whose_plain_function_hangs_again_and_again_waits_and_costs_
         gate.set()
         await delivery.become(bad="done")
         assert delivery.workers.troubles == []
+
+
+async def test_later_keeps_its_time_over_a_restart(tmp_path: Path) -> None:
+    system = System()
+    system.errors["a"] = [Later("tomorrow", hours=24)]
+    async with delivering(tmp_path, system.handler("a"), policy=SLOW) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="waiting")
+        await delivery.later(10)
+        await delivery.restart()
+        assert delivery.find()[0].due == delivery.clock.now - 10 + 86400
