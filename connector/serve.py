@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from connector import log
@@ -33,6 +34,7 @@ _log = log.get_logger()
 
 def main() -> int:
     """Run a connector until a signal stops it; the exit code."""
+    open_standard_descriptors()
     try:
         given = environment()
         settings = with_token(Settings.load(given))
@@ -43,6 +45,15 @@ def main() -> int:
             return runner.run(serve(settings))
     except StartError as fault:
         return report(fault)
+
+
+def open_standard_descriptors() -> None:
+    """Put ``/dev/null`` where stdin, stdout or stderr is closed: the next file or socket would take its number."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
 
 
 def report(fault: StartError) -> int:
@@ -77,6 +88,8 @@ async def serve(settings: Settings) -> int:
     connector = Connector(settings)
     server = HttpServer(connector.app, settings)
     stop = _stop_signal(loop)
+    path = settings.journal_path
+    is_new = path is not None and not path.exists()
     try:
         port = await server.start()
         gc.collect()
@@ -89,8 +102,17 @@ async def serve(settings: Settings) -> int:
             port=port,
             path=settings.event_path,
             journal=settings.journal_url,
+            journal_is_new=is_new,
+            journal_bytes=path.stat().st_size if path is not None else 0,
             handlers=connector.handlers.types,
         )
+        if path is not None and (kind := ephemeral(path)):
+            _log.warning(
+                f"The journal {path} lies on {kind}, which does not last: mount a volume there",
+                action="journal.ephemeral",
+                path=str(path),
+                file_system=kind,
+            )
         lost = asyncio.ensure_future(connector.lost())
         await asyncio.wait({stop, lost}, return_when=asyncio.FIRST_COMPLETED)
         reason = stop.result() if stop.done() else lost.result()
@@ -115,7 +137,7 @@ async def serve(settings: Settings) -> int:
 
 
 def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
-    """The name of the first SIGTERM or SIGINT; a second one ends the process at once.
+    """The name of the first SIGTERM, SIGINT or SIGHUP; a second one ends the process at once.
 
     What comes within ``SAME_SIGNAL`` of the first is the same: some supervisors signal the process and then its group.
     """
@@ -134,8 +156,9 @@ def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
         log.writer.flush(SAME_SIGNAL)
         os._exit(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, first_or_second, number)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
+            loop.add_signal_handler(number, first_or_second, number)
     return stop
 
 
@@ -145,3 +168,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+def ephemeral(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
+    """The kind of file system that ``path`` lies on, if it ends with its container or machine; None otherwise."""
+    try:
+        lines = [line.split() for line in mounts.read_text(errors="surrogateescape").splitlines()]
+    except OSError:
+        return None  # no Linux
+    above = {str(each) for each in [path, *path.parents]}
+    found = [(point, kind) for _, point, kind, *_ in lines if point in above]
+    _, kind = max(found, key=lambda each: len(each[0]), default=("", ""))
+    return kind if kind in {"tmpfs", "ramfs", "overlay"} else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
