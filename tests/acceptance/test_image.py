@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from connector.settings import Settings
+from connector.settings import describe
 from connector.web.server import ANSWER_TIMEOUT
 from tests.acceptance.dockerfile import Ignore, Image
 from tests.requirements import pinned
@@ -130,7 +130,8 @@ def test_the_container_is_not_root_and_owns_its_data() -> None:
 
 
 def test_the_default_journal_lies_on_the_volume() -> None:
-    journal = Settings().journal_url.removeprefix("sqlite:///")
+    defaults = {name: default for name, default, _ in describe()}
+    journal = defaults["JOURNAL_URL"].removeprefix("sqlite:///")
     directory = Path(IMAGE.last("WORKDIR").rest)
     assert (directory / journal).is_relative_to(IMAGE.last("VOLUME").rest)
 
