@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from connector.settings import describe
+from connector.settings import Settings, describe
 from connector.web.server import ANSWER_TIMEOUT
 from tests.acceptance.dockerfile import Ignore, Image
 from tests.requirements import pinned
