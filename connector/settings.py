@@ -585,8 +585,8 @@ _PLACEHOLDER = re.compile(
 )
 _MAKE_ONE = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 _OUR_PREFIXES = ("API_TOKEN", "TARGET_", "BREAKER_", "JOURNAL_", "FORWARD_", "RETRY_", "KEEP_")
-_NOT_OURS = re.compile(r"JOURNAL_STREAM|.*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP).*)?)")
-"""Names that systemd and Kubernetes set by themselves."""
+_NOT_OURS = re.compile(r"JOURNAL_STREAM|SSL_CERT_FILE|.*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP).*)?)")
+"""Names of systemd, OpenSSL and Kubernetes."""
 
 
 def _unknown_names(environment: Mapping[str, str]) -> Iterator[str]:
@@ -596,12 +596,14 @@ def _unknown_names(environment: Mapping[str, str]) -> Iterator[str]:
     targets = _words(environment.get("TARGETS", ""))
     ours = known | {f"{name}{end}" for target in targets for name in target_settings(target) for end in ("", "_FILE")}
     for name in sorted(environment.keys() - ours):
+        if _NOT_OURS.fullmatch(name):
+            continue
         near = difflib.get_close_matches(name.upper().replace("-", "_"), sorted(ours), 1, 0.84)
         if near:
             yield f"{name} is not a setting; did you mean {near[0]}?"
         elif name.startswith("WTL_"):
             yield f"{name} is a setting of PortaOne's example, not of this connector: see TARGET_URL in .env.example"
-        elif name.startswith(_OUR_PREFIXES) and not _NOT_OURS.fullmatch(name):
+        elif name.startswith(_OUR_PREFIXES):
             yield f"{name} is not a setting of this connector: see .env.example"
 
 

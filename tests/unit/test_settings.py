@@ -246,7 +246,18 @@ def test_a_name_that_looks_like_a_setting_and_is_none_is_named(name: str, hint: 
 
 
 def test_names_that_are_not_ours_are_no_matter() -> None:
-    usual = ["PATH", "HOME", "HOSTNAME", "LANG", "PWD", "TERM", "JOURNAL_STREAM", "TARGET_SERVICE_HOST", "TARGET_PORT"]
+    usual = [
+        "PATH",
+        "HOME",
+        "HOSTNAME",
+        "LANG",
+        "PWD",
+        "TERM",
+        "JOURNAL_STREAM",
+        "SSL_CERT_FILE",
+        "TARGET_SERVICE_HOST",
+        "TARGET_PORT",
+    ]
     assert list(warnings(Settings(), dict.fromkeys(usual, "x"))) == []
 
 
