@@ -7,6 +7,7 @@ import click
 
 from connector.admin import commands
 from connector.admin.forward_check import forward_command
+from connector.serve import health_check
 from connector.serve import main as serve_main
 from connector.version import __version__
 
@@ -21,6 +22,12 @@ def main() -> None:
 def serve() -> None:
     """Run the connector until a signal stops it."""
     sys.exit(serve_main())
+
+
+@main.command()
+def health() -> None:
+    """Ask the connector of the same settings whether it lives; exit code 0 if it does (a container's health check)."""
+    sys.exit(health_check())
 
 
 @main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})

@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import http.client
 import os
 import secrets
 import signal
+import ssl
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -168,6 +170,27 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+def health_check() -> int:
+    """Ask ``GET /health`` where the settings say that the connector listens; 0 if it lives, else 1."""
+    try:
+        settings = Settings.load(environment())
+    except StartError as error:
+        return report(error)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared only
+    try:
+        # Not urllib: a container's HTTP_PROXY must not come between it and itself. The certificate names another host.
+        connection = (
+            http.client.HTTPSConnection(host, settings.port, timeout=4, context=ssl._create_unverified_context())  # noqa: S323
+            if settings.tls_cert_file
+            else http.client.HTTPConnection(host, settings.port, timeout=4)
+        )
+        connection.request("GET", "/health")
+        return int(connection.getresponse().status != http.HTTPStatus.OK)
+    except OSError as error:
+        print(f"{host}:{settings.port} does not answer: {error}", file=sys.stderr)
+        return EXIT_LOST
 
 
 def ephemeral(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:

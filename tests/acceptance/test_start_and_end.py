@@ -44,3 +44,20 @@ def test_a_journal_that_does_not_last_is_noticed(tmp_path: Path) -> None:
     assert ephemeral(Path("/app/database/journal.db"), mounts) == "overlay"
     assert ephemeral(Path("/run/journal.db"), mounts) == "tmpfs"
     assert ephemeral(Path("/x"), tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
+async def test_the_health_check_asks_where_the_connector_listens(tmp_path: Path, host: str) -> None:
+    async def check(port: int) -> int:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "connector", "health"),
+            cwd=tmp_path,
+            env=environment(HOST=host, PORT=str(port), HTTP_PROXY="http://127.0.0.1:9"),
+        )
+        return await asyncio.wait_for(process.wait(), TIMEOUT)
+
+    async with running(tmp_path, HOST=host) as server:
+        assert await check(server.port) == 0
+        assert await server.terminate() == 0
+    assert await check(server.port) == 1
