@@ -16,7 +16,8 @@ from typing import Final
 from connector import log
 from connector.app import Connector
 from connector.errors import StartError
-from connector.settings import Settings, environment, warnings
+from connector.settings import Settings, environment, secret_files, warnings
+from connector.web.bearer import AUTH
 from connector.web.server import HttpServer
 
 EXIT_START: Final = 2
@@ -90,6 +91,8 @@ async def serve(settings: Settings) -> int:
     connector = Connector(settings)
     server = HttpServer(connector.app, settings)
     stop = _stop_signal(loop)
+    if "API_TOKEN" in secret_files(os.environ):
+        loop.add_signal_handler(signal.SIGHUP, _take_tokens, connector)
     path = settings.journal_path
     is_new = path is not None and not path.exists()
     try:
@@ -162,6 +165,17 @@ def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
             loop.add_signal_handler(number, first_or_second, number)
     return stop
+
+
+def _take_tokens(connector: Connector) -> None:
+    """Read the file of API_TOKEN_FILE anew; the tokens of before stay good where it cannot be used."""
+    try:
+        tokens = Settings.load(os.environ).api_token
+    except StartError as error:
+        _log.error(f"The tokens were not changed: {error}", action="settings.refused", reason=str(error))
+        return
+    connector.app[AUTH].take(tokens)
+    _log.info("The tokens of API_TOKEN_FILE are good from now on", action="settings.reread", tokens=len(tokens))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

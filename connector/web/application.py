@@ -9,7 +9,7 @@ from connector import log
 from connector.settings import Settings
 from connector.web.accept import Accept
 from connector.web.access_log import access_log
-from connector.web.bearer import BearerAuth, Guesses
+from connector.web.bearer import AUTH, BearerAuth, Guesses
 from connector.web.health import Health
 from connector.web.openapi import OpenApiPage
 from connector.web.refusals import MAX_HEADER, MAX_HEADERS, MAX_LINE, refusals
@@ -26,6 +26,7 @@ def application(settings: Settings, accept: Accept, health: Health) -> web.Appli
     remote = RemoteAddress(settings.trusted_proxies)
     auth = BearerAuth(settings.api_token, remote, Guesses(time.monotonic))
     app = web.Application(client_max_size=settings.max_body_bytes, handler_args=_protocol(settings, remote))
+    app[AUTH] = auth
     add_routes(
         app,
         {

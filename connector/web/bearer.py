@@ -17,9 +17,13 @@ class BearerAuth:
 
     def __init__(self, tokens: Collection[str], remote: RemoteAddress, guesses: "Guesses") -> None:
         """``remote`` says whose request it is, ``guesses`` how long a wrong token of theirs waits for its answer."""
-        self._good = [f"Bearer {token}".encode() for token in tokens]
+        self.take(tokens)
         self._remote = remote
         self._guesses = guesses
+
+    def take(self, tokens: Collection[str]) -> None:
+        """Let these tokens be good from now on, and no others."""
+        self._good = [f"Bearer {token}".encode() for token in tokens]
 
     def knows(self, request: web.BaseRequest) -> bool:
         """Whether the request carries one of the tokens; a near miss takes as long as a far one."""
@@ -77,3 +81,7 @@ class Guesses:
         if len(self._free_at) > self.ADDRESSES:
             del self._free_at[next(iter(self._free_at))]
         return wait
+
+
+AUTH: Final = web.AppKey("auth", BearerAuth)
+"""Where an application keeps the tokens that are good now."""

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from connector.serve import ephemeral
+from tests import events
 from tests.process import ROOT, TIMEOUT, environment, running
+from tests.wire import ask, post
 
 
 async def test_a_hang_up_stops_in_order_and_says_so(tmp_path: Path) -> None:
@@ -61,3 +63,20 @@ async def test_the_health_check_asks_where_the_connector_listens(tmp_path: Path,
         assert await check(server.port) == 0
         assert await server.terminate() == 0
     assert await check(server.port) == 1
+
+
+async def test_tokens_are_rotated_without_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("first-token-0123456789")
+    body = events.encode(events.minimal())
+    async with running(tmp_path, API_TOKEN="", API_TOKEN_FILE=str(file)) as server:
+        assert (await ask(server.port, post(body, token="first-token-0123456789"))).status == 202
+        file.write_text("")
+        server.send(signal.SIGHUP)
+        await server.line("settings.refused")
+        assert (await ask(server.port, post(body, token="first-token-0123456789"))).status == 202
+        file.write_text("second-token-012345678")
+        server.send(signal.SIGHUP)
+        await server.line("settings.reread")
+        assert (await ask(server.port, post(body, token="second-token-012345678"))).status == 202
+        assert (await ask(server.port, post(body, token="first-token-0123456789"))).status == 401
