@@ -27,6 +27,7 @@ USER 10001:10001
 VOLUME /app/data
 EXPOSE 3000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["python", "connector/admin/health_check.py"]
+# It takes HOST, PORT and TLS from the settings, so it asks where the connector listens.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
+    CMD ["python", "-m", "connector", "health"]
 CMD ["python", "run.py"]
