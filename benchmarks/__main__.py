@@ -5,16 +5,17 @@ none. Prints markdown.
 """
 
 import argparse
+import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
 
 from benchmarks.clients import ClosedLoop, closed_loop, open_loop
-from benchmarks.load import Answers
+from benchmarks.load import EVENT_FILE, Answers
 from benchmarks.servers import Kind, running
 
 WARM_UP: Final = 1.0
@@ -106,7 +107,9 @@ def at_the_limit(kinds: Sequence[Kind], options: argparse.Namespace, folder: Pat
     return found
 
 
-def at_equal_load(kinds: Sequence[Kind], rate: float, options: argparse.Namespace, folder: Path) -> None:
+def at_equal_load(
+    kinds: Sequence[Kind], rate: float, options: argparse.Namespace, folder: Path
+) -> list[list[Measured]]:
     """The same events at the same moments to each server, printed as a table."""
 
     def load(port: int, seconds: float, connections: int, core: int) -> Answers:
@@ -123,6 +126,7 @@ def at_equal_load(kinds: Sequence[Kind], rate: float, options: argparse.Namespac
     refusals(kinds, found)
     if (share := min(each.answers.cpu for measured in found for each in measured)) < SPIN:
         print(f"\n**In one round the client had {share:.0%} of its core: others on the machine spoiled latencies.**")
+    return found
 
 
 class Column:
@@ -192,12 +196,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="of load for each server and round")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--client", choices=("auto", "wrk", "asyncio"), default="auto", help="of the closed loop")
-    parser.add_argument("--rate", type=float, help="events/s of the equal load; half of what bare takes if not given")
+    parser.add_argument("--rate", type=float, help="events/s of the equal load; if not given, half of the slowest")
+    parser.add_argument("--event", help="the event that is sent; examples/events/sim-updated.json if not given")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the connector")
     parser.add_argument("--server-core", type=int, default=cores[0])
     parser.add_argument("--client-core", type=int, default=cores[-1])
     parser.add_argument("--folder", type=Path, default=Path.cwd(), help="where journals and logs go while it runs")
+    parser.add_argument("--json", type=Path, help="a file that takes the figures with their spread")
+    parser.add_argument("--baseline", type=Path, help="a file that --json wrote, to compare with")
     options = parser.parse_args(arguments)
+    if options.event:
+        os.environ[EVENT_FILE] = options.event
     if options.server_core == options.client_core:
         parser.error("server and client need a core each")
     if any("=" not in each for each in options.set):
@@ -213,13 +222,68 @@ def main(arguments: Sequence[str]) -> int:
         folder = Path(name)
         kinds = kinds_of(options)
         rate = options.rate
+        results: dict[str, list[list[Measured]]] = {}
         if options.what != "equal":
-            found = at_the_limit(kinds, options, folder)
-            rate = rate or 0.5 * median(each[0].rate for each in found)
+            results["limit"] = at_the_limit(kinds, options, folder)
         if options.what != "limit":
-            rate = rate or 0.5 * measure(BARE, closed_loop(options.client), options, folder).rate
-            at_equal_load(kinds, rate, options, folder)
+            rate = rate or bearable(results.get("limit") or [[measure_once(kind, options, folder) for kind in kinds]])
+            results["equal"] = at_equal_load(kinds, rate, options, folder)
+    figures = summary(kinds, results)
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures, indent=2))
+    if options.baseline is not None:
+        beside(json.loads(options.baseline.read_text()), figures)
     return 0
+
+
+def bearable(found: Sequence[Sequence[Measured]]) -> float:
+    """Half of what the slowest server takes, so that none is measured as it falls behind."""
+    return 0.5 * min(median(each[place].rate for each in found) for place in range(len(found[0])))
+
+
+def measure_once(kind: Kind, options: argparse.Namespace, folder: Path) -> Measured:
+    """One server at its limit."""
+    return measure(kind, closed_loop(options.client), options, folder)
+
+
+Figures = dict[str, dict[str, dict[str, dict[str, float]]]]
+"""Part of the benchmark, server, figure: its median, least and greatest over the rounds."""
+
+
+def summary(kinds: Sequence[Kind], results: Mapping[str, Sequence[Sequence[Measured]]]) -> Figures:
+    """The figures with their spread."""
+    read: dict[str, Callable[[Measured], float]] = {
+        "accepted/s": lambda each: each.rate,
+        "CPU µs/event": lambda each: each.cpu,
+        "p50 ms": lambda each: each.answers.p50,
+        "p99 ms": lambda each: each.answers.p99,
+    }
+    figures: Figures = {}
+    for part, found in results.items():
+        for place, kind in enumerate(kinds):
+            values = {name: [figure(each[place]) for each in found] for name, figure in read.items()}
+            figures.setdefault(part, {})[kind.name] = {
+                name: {"median": median(each), "least": min(each), "greatest": max(each)}
+                for name, each in values.items()
+            }
+    return figures
+
+
+def beside(before: Figures, now: Figures) -> None:
+    """Print the figures beside those of an earlier run; a change within the spread of both is called noise."""
+    print("\n### Beside the baseline\n")
+    print("| part | server | figure | before | now | change | |")
+    print("|---|---|---|---|---|---|---|")
+    for part, servers in now.items():
+        for server, figures in servers.items():
+            for name, value in figures.items():
+                old = before.get(part, {}).get(server, {}).get(name)
+                if old is None:
+                    continue
+                overlap = value["least"] <= old["greatest"] and old["least"] <= value["greatest"]
+                change = value["median"] / old["median"] - 1
+                cells = f"{old['median']:.2f} | {value['median']:.2f} | {change:+.0%} | {'noise' if overlap else ''}"
+                print(f"| {part} | {server} | {name} | {cells} |")
 
 
 if __name__ == "__main__":

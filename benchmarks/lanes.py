@@ -52,7 +52,7 @@ async def works(_: Event) -> None:
 def event(number: int, kind: str, lane: str) -> Event:
     """An event of 1.5 KB."""
     body = {"data": {"event_type": kind}, "pb_data": {"account_info": {"bill_status": "open"}}, "padding": "x" * 1400}
-    return Event(f"{kind}-{number}", kind, lane, "request", "unique", time.time(), json.dumps(body).encode())
+    return Event(f"{kind}-{number}", kind, (lane,), "request", "unique", time.time(), json.dumps(body).encode())
 
 
 async def accept(journal: GroupCommitJournal, events: Sequence[Event]) -> None:

@@ -1,6 +1,7 @@
 """What is sent, and what a client tells about its run."""
 
 import json
+import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -8,6 +9,9 @@ import msgspec
 
 TOKEN: Final = "benchmark"
 EXAMPLE: Final = Path(__file__).parent.parent / "examples" / "events" / "sim-updated.json"
+EVENT_FILE: Final = "BENCH_EVENT"
+"""Variable that names another example: the clients are processes of their own."""
+
 SUBSCRIBERS: Final = 50_000
 """Different values of i_account; each has the same number of digits, so that every request is as long."""
 
@@ -46,7 +50,7 @@ class Template(NamedTuple):
 
 def template() -> Template:
     """The example event of about 1.6 KB, without spaces."""
-    event = json.loads(EXAMPLE.read_bytes())
+    event = json.loads(Path(os.environ.get(EVENT_FILE, EXAMPLE)).read_bytes())
     event["event_id"] = "@event_id@"
     text = json.dumps(event, separators=(",", ":")).encode()
     head, rest = text.split(b"@event_id@")

@@ -1,7 +1,7 @@
 """How many events per second one generator process sends, at the most, on one core.
 
-The other side is a server that answers without looking at what it read, on the other core. Run by hand:
-`python benchmarks/simulator_ceiling.py`.
+The other side is a server that answers without looking at what it read, on the other core. Run by hand, from the
+top of the project: `python -m benchmarks.simulator_ceiling`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,21 @@ import asyncio
 import multiprocessing
 import os
 import socket
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import uvloop
 
-from nsps_simulator.plan import Plan, steady
+if not __package__:  # started by its path, the project is not where Python looks for modules
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from nsps_simulator.records import attempts
-from nsps_simulator.scenario import Scenario, endpoint
-from nsps_simulator.workers import Clock, generator
+from nsps_simulator.running.workers import Clock, Desk, generator
+from nsps_simulator.sending.profile import Plan, steady
+from nsps_simulator.sending.scenario import Scenario
+from nsps_simulator.wire.endpoint import endpoint
 
 SECONDS = 5.0
 ANSWER = (
@@ -64,7 +69,7 @@ def send(port: int, folder: Path, core: int) -> None:
     os.sched_setaffinity(0, {core})
     scenario = Scenario(
         seed=1,
-        endpoint=endpoint(f"http://127.0.0.1:{port}", "made-up"),
+        endpoints=(endpoint(f"http://127.0.0.1:{port}", "made-up"),),
         plan=Plan(steady(100_000, SECONDS)),
         closed=64,
         closed_seconds=SECONDS,
@@ -72,7 +77,9 @@ def send(port: int, folder: Path, core: int) -> None:
     )
     clock = Clock(multiprocessing.get_context("spawn"))
     clock.start = time.monotonic() + 0.5
-    generator(scenario, 0, folder, clock)
+    inbox, outbox = multiprocessing.Pipe(duplex=False)
+    generator(scenario, 0, Desk(folder, clock, outbox, os.getppid()))
+    (folder / "effort").write_bytes(inbox.recv_bytes())
 
 
 def main() -> None:
@@ -89,7 +96,7 @@ def main() -> None:
         server.terminate()
         server.join()
         ends = [one.ended for one in attempts([Path(name) / "attempts-0"]) if one.status == 202]
-        effort = (Path(name) / "effort-0").read_text()
+        effort = (Path(name) / "effort").read_text()
     print(f"{len(ends) / (max(ends) - min(ends)):,.0f} events/s on one core; effort: {effort}")
 
 

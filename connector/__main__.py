@@ -7,10 +7,13 @@ import click
 
 from connector.admin import commands
 from connector.admin.forward_check import forward_command
+from connector.serve import health_check
 from connector.serve import main as serve_main
+from connector.version import __version__
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="nsps-connector %(version)s")
 def main() -> None:
     """A connector for PortaOne NSPS."""
 
@@ -21,13 +24,19 @@ def serve() -> None:
     sys.exit(serve_main())
 
 
+@main.command()
+def health() -> None:
+    """Ask the connector of the same settings whether it lives; exit code 0 if it does (a container's health check)."""
+    sys.exit(health_check())
+
+
 @main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def simulate(arguments: tuple[str, ...]) -> None:
     """Load a connector with events, as NSPS would, and judge what it does (package nsps_simulator)."""
     if find_spec("nsps_simulator") is None:
         raise click.ClickException(
-            "the simulator is not installed here; it is the package nsps_simulator of the source"
+            "the simulator is not installed here: in the folder of the source, `pip install ./nsps_simulator`"
         )
     from nsps_simulator.command import command
 

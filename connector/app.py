@@ -1,27 +1,28 @@
 """The composition root: what the connector is made of, and the order in which it starts and stops."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from pathlib import Path
+from typing import cast
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from connector import external, handlers, log
+from connector.delivery.crashes import Crashes
 from connector.delivery.waiting import Answers
 from connector.delivery.workers import Workers
-from connector.errors import errors
 from connector.events.schema import Schema
+from connector.events.snapshot import NewestBy, decide_by
 from connector.handlers import Handlers
 from connector.journal import Entry, engines
 from connector.outcome import Outcome, RetryPolicy
 from connector.settings import Settings
 from connector.web.accept import Accept
-from connector.web.bearer import BearerAuth
+from connector.web.application import application
+from connector.web.bodies import Bodies
 from connector.web.health import Health
-from connector.web.openapi import OpenApiPage
-from connector.web.routes import Page, add_routes, short_cut
-from connector.web.trace import trace
 
 _log = log.get_logger()
 
@@ -34,9 +35,20 @@ class Connector:
         clock = clock or steady_clock()
         self.settings = settings
         self.handlers: Handlers = handlers.load(settings.handlers)
-        self.journal = engines.make(settings, clock, self.handlers.marks)
-        self.answers = Answers(settings.outcome_timeout) if settings.response == "outcome" else None
-        self.target = external.from_settings(settings, self.journal, clock, self.journal.note_target)
+        decide_by(cast("NewestBy", settings.newest_by))
+        self.schema = Schema(settings.required_fields, settings.order_by, self.handlers.require)
+        self.journal = engines.make(
+            settings, clock, self.handlers.marks, engines.Ordering(self.schema.ordering, self.schema.resources_of)
+        )
+        self.answers = (
+            Answers(settings.outcome_timeout, durable=self.journal.durable) if settings.response == "outcome" else None
+        )
+        self.targets = external.Targets(
+            settings,
+            clock,
+            release=self.journal.wake,
+            note=self.journal.note_target,
+        )
         self.workers = Workers(
             self.journal,
             self.handlers,
@@ -46,36 +58,28 @@ class Connector:
             hold_dead=settings.on_dead == "hold",
             clock=clock,
             answers=self.answers,
+            crashes=Crashes(_beside(settings.journal_path), settings.workers),
         )
         self.accept = Accept(
-            Schema(settings.required_fields, settings.order_by, self.handlers.require),
+            self.schema,
             self.journal,
-            max_body=settings.max_body_bytes,
-            body_timeout=settings.body_timeout,
+            Bodies(settings.max_body_bytes, settings.body_timeout, settings.bodies_bytes),
             clock=clock,
             answers=self.answers,
-            away=self.target.away if self.target else lambda: None,
+            held=self.targets.held,
         )
         self.health = Health()
-        auth = BearerAuth(settings.api_token)
-        self.app = web.Application(client_max_size=settings.max_body_bytes)
-        self._outer = [trace, errors(settings.event_path)]
-        self._events = Page({hdrs.METH_POST: self.accept.handle}, [auth.middleware], auth.check)
-        add_routes(
-            self.app,
-            {
-                settings.event_path: self._events,
-                "/health": Page({hdrs.METH_GET: self.health.health}),
-                "/ready": Page({hdrs.METH_GET: self.health.ready}),
-                "/openapi.json": Page({hdrs.METH_GET: OpenApiPage(settings.event_path).get}),
-            },
-            self._outer,
-        )
+        self.leaving = False
+        self.app = application(settings, self.accept, self.health)
         self.app.cleanup_ctx.append(self._run)
 
     async def _run(self, _: web.Application) -> AsyncIterator[None]:
-        """Target and journal first, then the workers, then ready; the other way round at the end."""
-        async with external.running(self.target):
+        """Targets and journal first, then the workers, then ready; the other way round at the end."""
+        for warning in self.handlers.warnings:
+            _log.warning(warning, action="handlers.warning")
+        for warning in [*self.schema.warnings, *self.targets.mapping_warnings]:
+            _log.warning(warning, action="settings.warning")
+        async with external.running(self.targets), handlers.running(self.handlers.hooks):
             await self.journal.open(self.answers.kept if self.answers else _nobody_waits)
             self.workers.start()
             if not self.journal.durable:
@@ -83,7 +87,9 @@ class Connector:
                     "Accepted events are kept in memory only: nothing survives a stop",
                     action="journal.not_durable",
                 )
-            self.health.watch(lambda: "Shutting down" if self.accept.stopping else self.journal.fault)
+            self.health.watch(
+                lambda: "Shutting down" if self.leaving else self.journal.fault, lambda: self.workers.troubles
+            )
             yield
             await self.drain()
             await self.journal.close()
@@ -102,12 +108,15 @@ class Connector:
         _log.error(f"The {task.get_name()} has failed", action="server.fault", exc_info=fault)
         return f"the {task.get_name()} has failed: {type(fault).__name__}"
 
-    def short_cut(self, server: web.Server) -> None:
-        """Let ``server`` hand events to their handler without a detour through the router."""
-        short_cut(server, self.settings.event_path, self._events, self._outer)
+    def leave(self) -> None:
+        """Not ready from now on. Events are accepted until ``stop_accepting``, where they outlive the stop."""
+        self.leaving = True
+        if not self.journal.durable:
+            self.accept.stop()
 
     def stop_accepting(self) -> None:
         """Not ready, and 503 to events, from now on."""
+        self.leaving = True
         self.accept.stop()
 
     async def drain(self) -> None:
@@ -121,7 +130,7 @@ class Connector:
         await self.journal.flush()
         left = self.journal.size
         _log.log(
-            _WARNING if left and not self.journal.durable else _INFO,
+            logging.WARNING if left and not self.journal.durable else logging.INFO,
             "Drained" if not left else f"Drained; events left: {left}" + ("" if self.journal.durable else ", and lost"),
             action="server.drained",
             left=left,
@@ -129,8 +138,9 @@ class Connector:
         )
 
 
-_INFO: Final = 20
-_WARNING: Final = 30
+def _beside(journal: Path | None) -> Path | None:
+    """Where it is noted what runs."""
+    return None if journal is None else journal.with_name(f"{journal.name}-running")
 
 
 def _nobody_waits(_: Entry, __: Outcome, ___: bool) -> None:

@@ -1,27 +1,54 @@
 """Log lines: one JSON object a line on stdout, each with ``timestamp``, ``level``, ``message`` and ``action``.
 
-Lines made in the event loop are gathered for a moment and written together: a system call for each would cost more
-than making the line. The two lines that every event has go straight to the writer (``event_line``); everything else
-goes through structlog. No token, no body and no personal field goes into a log.
+Rules
+-----
+1. **A log call never fails its caller.** A wrong format string, a value that cannot be turned into text or that
+   contains itself: the line is written all the same, and its field ``log_error`` says what was wrong.
+2. **A log call never waits.** Lines go into a buffer of ``BUFFER`` bytes; a thread of its own gathers them for
+   ``GATHER`` seconds and writes them together. While stdout is not read, the buffer fills; then lines are dropped and
+   counted, and the first line after the gap (``log.dropped``) says how many.
+3. **A line is whole**, from whatever thread it comes: only the one thread writes.
+4. **The configuration is the connector's own.** What handlers or libraries do with ``structlog.configure`` or with
+   ``logging`` changes their lines, not these.
+5. **Lines that strangers can cause are sampled** (``Flood``): the first ones are written, the rest is counted and
+   summed up.
+
+The two lines of each event are put together by hand (``event_line``); all others go through structlog's processors.
+No token, no body and no personal field goes into a log.
 """
 
 import asyncio
-import json
+import atexit
+import contextlib
 import logging
+import math
 import os
+import select
 import threading
 import time
-from collections.abc import Mapping, MutableMapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping, MutableMapping
+from itertools import accumulate
+from json import dumps
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Protocol, cast
 
 import orjson
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 _LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
-
 GATHER: Final = 0.01
-"""Seconds that lines are gathered; what is written after a SIGKILL's last moment is lost, as for any log."""
+"""Seconds that lines are gathered. A SIGKILL loses those of its last moment, as it does with any log."""
+
+BUFFER: Final = 4 * 2**20
+"""Bytes of lines that wait to be written; as many again may be on their way. Some ten thousand lines."""
+
+LAST_LINES: Final = 2.0
+"""Seconds that the end of the process waits for the last lines to be read."""
+
+DEPTH: Final = 8
+"""Levels of lists and dicts that a field is followed, where it is not plain JSON."""
 
 
 class Traced(Protocol):
@@ -35,50 +62,140 @@ class Traced(Protocol):
 
 
 class LineWriter:
-    """Writes lines to a file descriptor: at once, or gathered for ``GATHER`` seconds after ``attach``."""
+    """Writes lines to a file descriptor from a thread of its own. Any thread may call ``write``.
 
-    def __init__(self, fd: int = 1) -> None:
+    The thread starts with the first line. A forked child has no such thread and writes each line at once.
+    """
+
+    def __init__(self, fd: int = 1, buffer: int = BUFFER) -> None:
         self._fd = fd
+        self._buffer = buffer
+        self.dropped = 0
+        """Lines that were dropped since the start."""
+        self._thread: threading.Thread | None = None
+        self._at_once = False
+        self._empty()
+
+    def _empty(self) -> None:
+        # Reentrant: a finalizer that runs inside ``write`` may itself write a line.
+        self._lock = threading.RLock()
+        self._wake: SimpleQueue[threading.Event | None] = SimpleQueue()
         self._lines: list[bytes] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
-
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Gather the lines that the loop's thread makes. To be undone by ``detach`` before the loop closes."""
-        self._loop, self._thread = loop, threading.get_ident()
-
-    def detach(self) -> None:
-        """Write what is gathered; from now on each line at once."""
-        self._loop = None
-        self.flush()
+        self._size = 0
+        self._gap = 0  # lines dropped behind those that wait
+        self._lost = 0  # lines dropped before them, since they could not be written
+        self._torn = False
 
     def write(self, line: bytes) -> None:
-        """Take one line, its newline included."""
-        if self._loop is None or threading.get_ident() != self._thread:
-            self._write(line)
-            return
-        if not self._lines:
-            self._loop.call_later(GATHER, self.flush)
-        self._lines.append(line)
-
-    def flush(self) -> None:
-        """Write what is gathered."""
-        if self._lines:
-            lines, self._lines = b"".join(self._lines), []
-            self._write(lines)
-
-    def _write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:  # somebody made stdout non-blocking and its reader is slow
-                time.sleep(0.001)
-            except OSError:  # nobody reads any more: no reason to stop accepting
+        """Take one line, its newline included. Returns at once."""
+        with self._lock:
+            if self._lines and (self._gap or self._size + len(line) > self._buffer):
+                self._gap += 1
+                self.dropped += 1
                 return
+            self._lines.append(line)
+            was_half_full = self._size * 2 > self._buffer
+            self._size += len(line)
+            if len(self._lines) > 1 and (was_half_full or self._size * 2 <= self._buffer):
+                return
+            if self._thread is None:
+                self._start()
+            if self._at_once:
+                self._write_waiting()
+        self._wake.put(None)
+
+    def flush(self, timeout: float = LAST_LINES) -> bool:
+        """Wait until all lines taken so far are written, at most ``timeout`` seconds; whether they are."""
+        if self._thread is None or self._at_once:
+            return True
+        done = threading.Event()
+        self._wake.put(done)
+        return done.wait(timeout)
+
+    def forked(self) -> None:
+        """To be called in a forked child: the lines that wait are the parent's, and the thread is not here."""
+        self._empty()
+        self._thread, self._at_once = threading.current_thread(), True
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # no room for another thread, or the interpreter is about to end
+            self._at_once = True
+
+    def _run(self) -> None:
+        while True:
+            asked = self._wake.get()
+            if asked is None:
+                with contextlib.suppress(Empty):
+                    asked = self._wake.get(timeout=GATHER)
+            self._write_waiting()
+            if asked is not None:
+                asked.set()
+
+    def _write_waiting(self) -> None:
+        with self._lock:
+            lines, self._lines, self._size = self._lines, [], 0
+            gap, self._gap = self._gap, 0
+        lost = self._lost
+        head = [_notice(lost)] if lost else []
+        tail = [_notice(gap)] if gap else []
+        written = self._write_lines(head + lines + tail) - len(head)
+        if written == len(lines) + len(tail):
+            self._lost = 0
+            return
+        left = len(lines) - max(0, written)
+        self._lost = (lost if written < 0 else 0) + left + gap
+        with self._lock:
+            self.dropped += left
+
+    def _write_lines(self, lines: list[bytes]) -> int:
+        """How many of the lines were written; all of them where the descriptor takes them."""
+        if not lines:
+            return 0
+        if self._torn:
+            lines = [b"\n" + lines[0], *lines[1:]]
+        data = memoryview(b"".join(lines))
+        start = 0
+        while start < len(data):
+            try:
+                start += os.write(self._fd, data[start:])
+            except BlockingIOError:  # somebody made stdout non-blocking, and its reader is slow
+                _wait_for_room(self._fd)
+            except OSError:  # nobody reads any more, or its disk is full: no reason to stop accepting
+                break
+        else:
+            self._torn = False
+            return len(lines)
+        ends = list(accumulate(map(len, lines)))
+        if start:
+            self._torn = start not in ends
+        return sum(end <= start for end in ends)
 
 
-writer = LineWriter()
+def _notice(count: int) -> bytes:
+    return _line(
+        {
+            "timestamp": timestamp(),
+            "level": "warning",
+            "message": f"Lines are missing here, since stdout could not take them: {count}",
+            "action": "log.dropped",
+            "count": count,
+        }
+    )
+
+
+def _wait_for_room(fd: int) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    poll.poll(1000)
+
+
+writer: Final = LineWriter()
+atexit.register(writer.flush)
+os.register_at_fork(after_in_child=writer.forked)
+
 _least = _LEVELS["info"]
 _made = (-1, b"")
 _MILLISECONDS: Final = tuple(b".%03dZ" % number for number in range(1000))
@@ -93,9 +210,10 @@ def _timestamp() -> bytes:
     global _made  # the greater part of a time is the same for a second
     now = time.time()
     second = int(now)
-    if second != _made[0]:
-        _made = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode())
-    return _made[1] + _MILLISECONDS[int((now - second) * 1000)]
+    made = _made
+    if second != made[0]:
+        made = _made = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode())
+    return made[1] + _MILLISECONDS[int((now - second) * 1000)]
 
 
 def event_line(
@@ -122,58 +240,275 @@ def event_line(
     writer.write(b'{"timestamp":"%b",%b,%b%b}\n' % (_timestamp(), head, ids, tail))
 
 
-def get_logger(**bound: Any) -> structlog.typing.FilteringBoundLogger:
-    """A structlog logger with fields bound; give each line an ``action``."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(**bound)
-    return logger
-
-
-def configure(level: str) -> None:
-    """Send structlog and the standard library's logging to the writer, from ``level`` up."""
-    global _least  # the process has one stdout and one level
-    _least = _LEVELS[level.lower()]
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,
-            structlog.processors.EventRenamer("message"),
-            _render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(_least),
-        logger_factory=lambda *_: _Output(),
-        cache_logger_on_first_use=False,
-    )
-    handler = _StandardLibraryHandler()
-    logging.basicConfig(level=max(_least, logging.INFO), handlers=[handler], force=True)
-
-
-server_logger = logging.getLogger("connector.http")
-"""Where aiohttp tells of connections that went wrong."""
-
-
 class _Output:
+    """Where structlog's chain ends."""
+
     def msg(self, line: bytes) -> None:
         writer.write(line)
 
-    debug = info = warning = warn = error = critical = exception = fatal = msg
+
+class _Logger(structlog.BoundLoggerBase):
+    """structlog's filtering bound logger, with a level that can be set later and calls that never fail.
+
+    The methods of each level (``info``, ``ainfo`` ...) are added below.
+    """
+
+    def _say(self, level: str, message: Any, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+        if _LEVELS[level] < _least:
+            return
+        try:
+            message = message if isinstance(message, str) else _text(message)
+            if args:
+                message = message % (args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args)
+            (line,), _ = self._process_event(level, message, fields)
+        except BaseException as error:  # noqa: BLE001 - whatever a value's own code raises is no error of the caller
+            line = _rendered(level, message, {**self._context, **fields, "log_error": _named(error)})
+        self._logger.msg(line)
+
+    def log(self, level: int, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        name = next((name for name, number in reversed([*_LEVELS.items()]) if number <= level), "debug")
+        self._say(name, event, args, fields)
+
+    async def alog(self, level: int, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        self.log(level, event, *args, **fields)
+
+    def is_enabled_for(self, level: int) -> bool:
+        return level >= _least
+
+    def get_effective_level(self) -> int:
+        return _least
+
+
+def _add_methods(name: str, level: str, **always: Any) -> None:
+    def method(self: _Logger, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        self._say(level, event, args, always | fields)
+
+    async def amethod(self: _Logger, event: Any = None, /, *args: Any, **fields: Any) -> None:
+        self._say(level, event, args, always | fields)
+
+    setattr(_Logger, name, method)
+    setattr(_Logger, f"a{name}", amethod)
+
+
+for _level in _LEVELS:
+    _add_methods(_level, _level)
+for _name, _level in {"warn": "warning", "err": "error", "fatal": "critical", "msg": "info"}.items():
+    _add_methods(_name, _level)
+_add_methods("exception", "error", exc_info=True)
 
 
 def _render(_: Any, __: str, fields: MutableMapping[str, Any]) -> bytes:
-    return _line({"timestamp": timestamp(), "level": fields.pop("level"), "message": fields.pop("message"), **fields})
+    level, message = fields.pop("level"), fields.pop("message")
+    return _line({"timestamp": timestamp(), "level": level, "message": message, **fields})
+
+
+_PROCESSORS: Final[list[structlog.typing.Processor]] = [
+    structlog.processors.add_log_level,
+    structlog.processors.StackInfoRenderer(),
+    structlog.processors.format_exc_info,
+    structlog.processors.EventRenamer("message"),
+    _render,
+]
+
+
+def get_logger(**bound: Any) -> FilteringBoundLogger:
+    """A structlog logger with fields bound; give each line an ``action``."""
+    return cast("FilteringBoundLogger", _Logger(_Output(), _PROCESSORS, bound))
+
+
+def _rendered(level: str, message: Any, fields: dict[str, Any]) -> bytes:
+    """A line whose fields could not go through the processors."""
+    fields.pop("exc_info", None)
+    return _render(None, "", {**fields, "level": level, "message": _text(message)})
 
 
 def _line(fields: Mapping[str, Any]) -> bytes:
     try:
-        return orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # what orjson has no form for, such as a lone surrogate in the text of an exception
-        return json.dumps(fields, default=str, skipkeys=True).encode() + b"\n"
+        # A dataclass is shown by its repr, since that leaves out what must not be shown.
+        return orjson.dumps(fields, default=_text, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_PASSTHROUGH_DATACLASS)
+    except BaseException:  # noqa: BLE001 - what orjson has no form for: surrogates, huge numbers, a list in itself
+        return dumps(_plain(fields, DEPTH)).encode() + b"\n"
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """The value as JSON can have it, down to ``depth``."""
+    try:
+        match value:
+            case None | bool():
+                return value
+            case str():
+                return value.encode("utf-8", "backslashreplace").decode()
+            case int():
+                return int(value) if abs(value) < 2**64 else _text(value)
+            case float():
+                return float(value) if math.isfinite(value) else None
+            case Mapping() if depth:
+                return {_text(key): _plain(part, depth - 1) for key, part in list(value.items())}
+            case list() | tuple() | set() | frozenset() if depth:
+                return [_plain(part, depth - 1) for part in list(value)]
+            case Mapping() | list() | tuple() | set() | frozenset():
+                return "..."
+        return _text(value)
+    except BaseException as error:  # noqa: BLE001 - see _text
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
+
+
+def _text(value: Any) -> str:
+    """``str(value)``, whatever that raises; never a lone surrogate."""
+    try:
+        return str(value).encode("utf-8", "backslashreplace").decode()
+    except BaseException as error:  # noqa: BLE001 - even SystemExit: a value's own code must not end the process
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_text(error)}"
+
+
+def configure(level: str) -> None:
+    """Log from ``level`` up; lines of the standard library's logging get the same form."""
+    global _least  # the process has one stdout and one level
+    _least = _LEVELS[level.lower()]
+    logging.basicConfig(level=max(_least, logging.INFO), handlers=[_StandardLibraryHandler()], force=True)
 
 
 class _StandardLibraryHandler(logging.Handler):
     """Lines of libraries (aiohttp, asyncio) in the same form."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        fields: dict[str, Any] = {"level": record.levelname.lower(), "action": "log", "logger": record.name}
+        fields: dict[str, Any] = {"action": "log", "logger": record.name}
         if record.exc_info:
-            fields["exception"] = logging.Formatter().formatException(record.exc_info)
-        writer.write(_render(None, "", {"message": record.getMessage(), **fields}))
+            fields["exc_info"] = record.exc_info
+        # A single mapping stands in ``args`` itself (logging.LogRecord).
+        args = record.args if isinstance(record.args, tuple) else (record.args,) if record.args else ()
+        _log.log(record.levelno, record.msg, *args, **fields)
+
+
+_log: Final = get_logger()
+
+
+class _OwnLogger(logging.Logger):
+    """A logger that is in no registry: ``dictConfig``, ``basicConfig`` and ``disable`` do not reach it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.manager = logging.Manager(logging.RootLogger(logging.WARNING))
+        self.addHandler(_StandardLibraryHandler())
+
+
+server_logger: Final[logging.Logger] = _OwnLogger("connector.http")
+"""Where aiohttp tells of connections that went wrong."""
+
+
+class Flood:
+    """Lines that strangers can cause, sampled by kind.
+
+    A kind has a token bucket: ``BURST`` lines at once, then ``RATE`` a second. What it leaves out is counted, and one
+    line (``log.summary``) says how many there were, and from which addresses, at the end of each ``WINDOW``. The first
+    line of each address in a window is not left out, up to ``ADDRESSES``: one sender with a mistake is seen beside a
+    thousand requests of another.
+    """
+
+    BURST: Final = 20
+    """Lines of a kind that are written at once."""
+
+    RATE: Final = 1.0
+    """Lines of a kind a second after that."""
+
+    WINDOW: Final = 10.0
+    """Seconds from the first line that is left out to the summary."""
+
+    ADDRESSES: Final = 32
+    """Addresses of a kind and window that are counted each by itself."""
+
+    KINDS: Final = 64
+    """Kinds; further ones of an action share one bucket."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` gives seconds."""
+        self._clock = clock
+        self._kinds: dict[tuple[str, str], _Kind] = {}
+
+    def line(
+        self, kind: str, message: str, *, action: str, remote: str | None, level: str = "warning", **fields: Any
+    ) -> None:
+        """Write a line, or count it; ``kind`` is one of a few texts, ``remote`` the address of who caused it."""
+        if _LEVELS[level] < _least:
+            return
+        key = (action, kind)
+        if key not in self._kinds and len(self._kinds) >= self.KINDS:
+            key = (action, "other")
+        found = self._kinds.setdefault(key, _Kind(self.BURST))
+        now = self._clock()
+        if now >= found.until:
+            self._sum_up(key, found)
+        if found.has_token(now) or found.is_first(remote or "-"):
+            _log.log(_LEVELS[level], message, action=action, remote=remote, **fields)
+        elif found.leave_out(remote or "-") == 1:
+            found.since, found.until = timestamp(), now + self.WINDOW
+            with contextlib.suppress(RuntimeError):  # without an event loop the next line of the kind sums up
+                asyncio.get_running_loop().call_later(self.WINDOW, self._sum_up, key, found)
+
+    def sum_up(self) -> None:
+        """Say now what was left out: for the end of a process."""
+        for key, kind in list(self._kinds.items()):
+            self._sum_up(key, kind)
+
+    def _sum_up(self, key: tuple[str, str], kind: "_Kind") -> None:
+        (action, name), count = key, kind.left_out
+        remotes = kind.forget()
+        if count:
+            _log.warning(
+                f"Further lines like these that were not written: {count}",
+                action="log.summary",
+                of=action,
+                kind=name,
+                count=count,
+                since=kind.since,
+                remotes=dict(sorted(remotes.items(), key=lambda each: -each[1])[:10]),
+            )
+
+
+class _Kind:
+    __slots__ = ("left_out", "remotes", "seen_at", "since", "tokens", "until")
+
+    def __init__(self, burst: int) -> None:
+        self.tokens = float(burst)
+        self.seen_at = 0.0
+        self.since = ""
+        self.until = math.inf
+        self.left_out = 0
+        self.remotes: dict[str, int] = {}
+
+    def has_token(self, now: float) -> bool:
+        if self.tokens < Flood.BURST:
+            self.tokens = min(float(Flood.BURST), self.tokens + (now - self.seen_at) * Flood.RATE)
+        self.seen_at = now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+    def is_first(self, remote: str) -> bool:
+        """Whether this address is new in this window, and there is room to count it by itself."""
+        if remote in self.remotes or len(self.remotes) >= Flood.ADDRESSES:
+            return False
+        self.remotes[remote] = 0
+        return True
+
+    def leave_out(self, remote: str) -> int:
+        """Count a line that is left out; how many there are by now in this window."""
+        address = remote if remote in self.remotes else "others"
+        self.remotes[address] = self.remotes.get(address, 0) + 1
+        self.left_out += 1
+        return self.left_out
+
+    def forget(self) -> dict[str, int]:
+        """Begin a new window; the lines left out in the last one, by address."""
+        remotes, self.remotes = self.remotes, {}
+        self.left_out, self.until = 0, math.inf
+        return remotes
+
+
+flood: Final = Flood()
+"""For the lines of the whole process."""

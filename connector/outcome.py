@@ -1,11 +1,15 @@
 """What became of an attempt, and when the next one is due. Pure: time and chance come from outside.
 
-The n-th failed attempt is followed by a wait of ``base * 2 ** (n - 1)`` seconds, never more than ``longest``, each
-spread by ±20 % so that subscribers that failed together do not come back together.
+The n-th failed attempt is followed by a wait of ``base * 2 ** (n - 1)`` seconds (the backoff), never more than
+``longest``, each spread by ±20 % so that subscribers that failed together do not come back together. A handler may ask
+for a longer wait or a shorter one, the external system for a longer one alone: attempts are spent by time only.
 """
 
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from decimal import Decimal
 from math import isnan
-from typing import Final, Literal, NamedTuple
+from typing import ClassVar, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -23,13 +27,54 @@ MAX_REASON: Final = 500
 MOST_SECONDS: Final = 10**9
 """What is made of a longer wait that a handler asks for; RETRY_MAX is the bound that counts, this one is a float."""
 
+SHORTEST_RETRY: Final = 1.0
+"""Seconds: no handler gets a retry sooner than that."""
+
+SOONER_RETRIES: Final = 20
+"""Attempts of an event after which a handler may ask for a wait shorter than the backoff; then that is the least."""
+
+LONGEST_LATER: Final = 31 * 86400.0
+"""Seconds: the longest time that ``Later`` takes."""
+
+Seconds = float | Decimal | str | timedelta
+"""A time as an author may give it: a number of seconds, also as a Decimal or a numeric text, or a timedelta."""
+
 
 class Retry(Exception):
-    """Raised by a handler: try again, after ``after`` seconds if given, else by the usual backoff."""
+    """Raised by a handler: try again, after ``after`` seconds if given, else by the usual backoff.
 
-    def __init__(self, reason: str = "the handler asked for a retry", *, after: float | None = None) -> None:
+    Raises TypeError or ValueError for a wait that is none: a negative one, one that is no number.
+    """
+
+    may_be_sooner: ClassVar[bool] = True
+    """Whether ``after`` may be shorter than the backoff: not where the external system has asked for it."""
+
+    def __init__(self, reason: str = "the handler asked for a retry", *, after: Seconds | None = None) -> None:
         super().__init__(reason)
-        self.after = after
+        self.after = None if after is None else _seconds_of(after, "Retry(after=)")
+
+
+class Later(Exception):
+    """Raised by a handler: look at this event again after the given time. It spends no attempt.
+
+    RETRY_MAX does not bound it, ``LONGEST_LATER`` does. Events that touch the same resources wait behind it meanwhile.
+    Raises TypeError or ValueError for a time that is none.
+    """
+
+    def __init__(
+        self,
+        reason: str = "the handler asked to be called later",
+        *,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: Seconds = 0,
+    ) -> None:
+        super().__init__(reason)
+        parts = {"days": (days, 86400), "hours": (hours, 3600), "minutes": (minutes, 60), "seconds": (seconds, 1)}
+        self.after = sum(_seconds_of(value, f"Later({name}=)") * unit for name, (value, unit) in parts.items())
+        if not SHORTEST_RETRY <= self.after <= LONGEST_LATER:
+            raise ValueError(f"Later() takes a time from 1 second to {LONGEST_LATER / 86400:g} days: {self.after:g} s")
 
 
 class DeadLetter(Exception):  # it ends the event, which is no error of the program
@@ -47,32 +92,43 @@ class Ignored(Exception):  # it ends the event well
 
 
 class Postponed(Exception):
-    """Raised where the external system is known to be away: the event goes back, and no attempt is spent."""
+    """Raised where an external system cannot be called now: the event is given back, and no attempt is spent.
+
+    ``waits_for``  the name of that system; the event is run again once it is released
+    """
+
+    waits_for: str | None = None
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
-    """``base`` and ``longest`` wait and ``max_age`` in seconds; ``max_attempts`` counts the first one too."""
+    """``base`` and ``longest`` wait and ``max_age`` in seconds; ``max_attempts`` counts the first one too.
+
+    ``max_attempts`` of 0 is no bound: attempts go on until ``max_age``.
+    """
 
     base: float = 1.0
     longest: float = 600.0
-    max_attempts: int = 50
+    max_attempts: int = 0
     max_age: float = 7 * 86400.0
 
-    def delay(self, attempt: int, chance: float, asked: float | None = None) -> float:
+    def delay(self, attempt: int, chance: float, asked: float | None = None, *, may_be_sooner: bool = True) -> float:
         """Seconds to wait after failed attempt number ``attempt``.
 
-        ``chance`` is from 0 to 1 and places the wait within the jitter. ``asked`` is what the handler or the
-        external system asked for; it is kept to within 0 and ``longest`` and gets no jitter below itself.
+        ``chance`` is from 0 to 1 and places the backoff within its jitter. ``asked`` is what the handler or the
+        external system asked for: never more than ``longest``, nor less than the backoff unless it ``may_be_sooner``;
+        then not less than ``SHORTEST_RETRY``, and only up to attempt ``SOONER_RETRIES``.
         """
-        if asked is not None and not isnan(asked):
-            return min(max(asked, 0.0), self.longest)
         wait = self.base * 2.0 ** min(attempt - 1, 60)
-        return min(wait * (1 - JITTER + 2 * JITTER * chance), self.longest)
+        backoff = min(wait * (1 - JITTER + 2 * JITTER * chance), self.longest)
+        if asked is None or isnan(asked):
+            return backoff
+        least = SHORTEST_RETRY if may_be_sooner and attempt <= SOONER_RETRIES else backoff
+        return min(max(asked, least), self.longest)
 
     def gives_up(self, attempt: int, age: float, max_attempts: int | None = None) -> str | None:
         """Why there is no further attempt after number ``attempt``, or None. ``age`` is since acceptance."""
         most = self.max_attempts if max_attempts is None else max_attempts
-        if attempt >= most:
+        if most and attempt >= most:
             return f"gave up after {attempt} attempt{'s' if attempt > 1 else ''}"
         if age >= self.max_age:
             return f"gave up at an age of {age:.0f} s"
@@ -115,8 +171,9 @@ class Outcome(msgspec.Struct, frozen=True):
     ``due``     when the next attempt is due, in seconds since the epoch (waiting only)
     ``ms``      how long the attempt took, in milliseconds
     ``applied`` what is known to be applied now, by ``latest_only`` handlers
-    ``steps``   what the handlers of a type with several have done, in this attempt
     ``kind``    how the external system failed, where that is known: see ``connector.external.failures.Kind``
+    ``asked``   seconds that the handler or the external system asked to be left alone, where it did
+    ``steps``   what the handlers of a type with several have done, in this attempt
     """
 
     state: State
@@ -125,6 +182,7 @@ class Outcome(msgspec.Struct, frozen=True):
     ms: int = 0
     applied: tuple[tuple[Mark, Snapshot], ...] = ()
     kind: str = ""
+    asked: float | None = None
     steps: tuple[Step, ...] = ()
 
     @property
@@ -138,6 +196,15 @@ def done(note: object, ms: int, applied: tuple[tuple[Mark, Snapshot], ...] = ())
     return Outcome("done", _kept(note) if isinstance(note, str) else "", None, ms, applied)
 
 
+def together(steps: Sequence[Step], *, ms: int, kind: str = "", hold_dead: bool = False) -> Outcome:
+    """The outcome of an event whose handlers have all ended: dead if any is, done if any is, else what most tells."""
+    states = {step.state for step in steps}
+    state: State = next(each for each in ("dead", "done", "superseded", "ignored") if each in states)
+    told = [step for step in steps if step.state == state and step.reason]
+    reason = "; ".join(f"{step.handler}: {step.reason}" if len(steps) > 1 else step.reason for step in told)
+    return Outcome("held" if state == "dead" and hold_dead else state, _kept(reason), ms=ms, kind=kind)
+
+
 def decide(
     fault: BaseException,
     *,
@@ -149,48 +216,101 @@ def decide(
     policy: RetryPolicy,
     max_attempts: int | None = None,
     hold_dead: bool = False,
+    place: str = "",
 ) -> Outcome:
     """The outcome of attempt number ``attempt`` that did not end well.
 
-    ``fault``  what the handler raised, TimeoutError where it was cut off
+    ``fault``  what the handler raised, TimeoutError where it was cut off; a group of errors of one kind is one of them
+    ``place``  the line of the author's code that was at work
     ``age``    seconds since acceptance, ``now`` seconds since the epoch, ``chance`` from 0 to 1 for the jitter
     ``hold_dead``  whether a dead head holds its lane
     """
+    fault = decisive(fault)
     kind = _kind(fault)
+    sooner = True
     match fault:
         case Ignored():
             return Outcome("ignored", _text(fault), ms=ms)
         case DeadLetter():
             return Outcome("held" if hold_dead else "dead", _text(fault), ms=ms, kind=kind)
+        case Later():
+            return Outcome("waiting", _text(fault), due=now + fault.after, ms=ms)
         case Retry():
-            reason, asked = _text(fault), _seconds(getattr(fault, "after", None))  # an own kind of Retry may lack it
+            reason, asked = _text(fault), _asked(getattr(fault, "after", None))  # an own kind of Retry may lack it
+            sooner = fault.may_be_sooner
         case _:
-            reason, asked = f"{type(fault).__name__}: {_text(fault)}".removesuffix(": "), None
+            reason, asked = described(fault, place), None
     if why := policy.gives_up(attempt, age, max_attempts):
-        return Outcome("held" if hold_dead else "dead", f"{why}: {reason}"[:MAX_REASON], ms=ms, kind=kind)
-    due = now + policy.delay(attempt, chance, asked)
-    return Outcome("waiting", reason[:MAX_REASON], due=due, ms=ms, kind=kind)
+        return Outcome("held" if hold_dead else "dead", f"{why}: {reason}"[:MAX_REASON], ms=ms, kind=kind, asked=asked)
+    due = now + policy.delay(attempt, chance, asked, may_be_sooner=sooner)
+    return Outcome("waiting", reason[:MAX_REASON], due=due, ms=ms, kind=kind, asked=asked)
+
+
+def decisive(fault: BaseException) -> BaseException:
+    """What a handler's error comes down to: of a group in which all are of one kind that says how to go on, the first.
+
+    So that a ``DeadLetter`` raised in an asyncio.TaskGroup is a dead letter, and not an error to be tried again.
+    """
+    if not isinstance(fault, BaseExceptionGroup):
+        return fault
+    leaves = list(_leaves(fault))
+    for kind in (Ignored, DeadLetter, Later, Postponed, Retry):
+        if all(isinstance(leaf, kind) for leaf in leaves):
+            return leaves[0]
+    return leaves[0] if len(leaves) == 1 else fault
+
+
+def described(fault: BaseException, place: str = "") -> str:
+    """An error as a reason: its type, its text and the line of the author's code, at most ``MAX_REASON`` characters."""
+    where = f" ({place})" if place else ""
+    return f"{type(fault).__name__}: {_text(fault)}".removesuffix(": ")[: MAX_REASON - len(where)] + where
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _kind(fault: BaseException) -> str:
     try:
         return str(getattr(fault, "kind", ""))
-    except Exception:  # noqa: BLE001 - somebody else's exception, which means something else by it
+    except BaseException:  # noqa: BLE001 - somebody else's exception, which means something else by it
         return ""
 
 
 def _text(fault: BaseException) -> str:
     try:
         return _kept(str(fault))
-    except Exception:  # noqa: BLE001 - somebody else's exception, whose text raises in turn
+    except BaseException:  # noqa: BLE001 - somebody else's exception, whose text may raise anything, SystemExit too
         return ""
 
 
-def _seconds(asked: object) -> float | None:
-    """What a handler asked for, if it is a number of seconds at all."""
+def _asked(asked: object) -> float | None:
+    """The wait of an author's own kind of ``Retry``, if it is a number of seconds at all."""
     if isinstance(asked, (int, float)) and asked == asked:
         return float(min(max(asked, 0), MOST_SECONDS))
     return None
+
+
+def _seconds_of(value: object, what: str) -> float:
+    """The seconds that an author has given, at most ``MOST_SECONDS``. Raises TypeError or ValueError, naming it."""
+    if isinstance(value, timedelta):
+        seconds: float = value.total_seconds()
+    elif isinstance(value, (int, float, Decimal, str)) and not isinstance(value, bool):
+        try:
+            seconds = float(value)
+        except OverflowError:
+            seconds = MOST_SECONDS if value > 0 else -1.0  # type: ignore[operator]
+        except ValueError:
+            raise ValueError(f"{what} takes seconds as a number or a numeric text, not {value!r:.50}") from None
+    else:
+        raise TypeError(f"{what} takes seconds as a number, a numeric text or a timedelta, not {value!r:.50}")
+    if not seconds >= 0:
+        raise ValueError(f"{what} takes no negative time and no NaN: {value!r:.50}")
+    return min(seconds, MOST_SECONDS)
 
 
 def _kept(text: str) -> str:

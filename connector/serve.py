@@ -2,24 +2,23 @@
 
 import asyncio
 import gc
-import logging
+import http.client
 import os
 import secrets
 import signal
+import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
-
-import aiohttp.web_response
-from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from connector import log
 from connector.app import Connector
-from connector.errors import StartError, without_request
-from connector.settings import Settings, environment
-from connector.web.access_log import AccessLog
+from connector.errors import StartError
+from connector.settings import Settings, environment, secret_files, warnings
+from connector.web.bearer import AUTH
+from connector.web.server import HttpServer
 
 EXIT_START: Final = 2
 """Exit code when the program could not start: a setting, a handler, the port, the journal."""
@@ -27,17 +26,8 @@ EXIT_START: Final = 2
 EXIT_LOST: Final = 1
 """Exit code when the journal, or a part of the connector, was lost: start again, and the journal is read anew."""
 
-KEEPALIVE_TIMEOUT: Final = 75.0
-"""Seconds an idle connection is kept; NSPS reuses connections in a burst."""
-
-LINGER: Final = 2.0
-"""Seconds that the rest of a refused body is read, so that the client sees the answer and not a reset."""
-
 SAME_SIGNAL: Final = 0.1
 """Seconds within which a further signal to stop counts as the first one."""
-
-ANSWER_TIMEOUT: Final = 10.0
-"""Seconds that requests under way have to get their answer at a stop."""
 
 GC_THRESHOLD: Final = 100_000
 """Allocations between garbage collections: events make no cycles, and each pass costs (benchmarks/README.md)."""
@@ -47,20 +37,39 @@ _log = log.get_logger()
 
 def main() -> int:
     """Run a connector until a signal stops it; the exit code."""
+    open_standard_descriptors()
     try:
-        os.environ.update(environment())  # a handler's own settings may stand in .env too
-        settings = with_token(Settings.load(os.environ))
+        given = environment()
+        settings = with_token(Settings.load(given))
         log.configure(settings.log_level)
+        warn(warnings(settings, given))
+        os.environ.update(given)  # a handler's own settings may stand in .env too
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(serve(settings))
     except StartError as fault:
         return report(fault)
 
 
+def open_standard_descriptors() -> None:
+    """Put ``/dev/null`` where stdin, stdout or stderr is closed: the next file or socket would take its number."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+
+
 def report(fault: StartError) -> int:
     """Tell the operator on stderr why there is no start, a line a fault; the exit code."""
     print(*(f"cannot start: {line}" for line in str(fault).splitlines()), sep="\n", file=sys.stderr)
     return EXIT_START
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Say what is probably a mistake where nobody can miss it: on stderr, and in the log."""
+    for line in lines:
+        print(f"WARNING: {line}", file=sys.stderr, flush=True)
+        _log.warning(line, action="settings.warning")
 
 
 def with_token(settings: Settings) -> Settings:
@@ -79,25 +88,18 @@ def with_token(settings: Settings) -> Settings:
 async def serve(settings: Settings) -> int:
     """Start, announce, wait for SIGTERM or SIGINT, stop in order; the exit code. Raises StartError."""
     loop = asyncio.get_running_loop()
-    log.writer.attach(loop)
     connector = Connector(settings)
-    runner = http_runner(connector)
+    server = HttpServer(connector.app, settings)
     stop = _stop_signal(loop)
+    if "API_TOKEN" in secret_files(os.environ):
+        loop.add_signal_handler(signal.SIGHUP, _take_tokens, connector)
+    path = settings.journal_path
+    is_new = path is not None and not path.exists()
     try:
-        await runner.setup()
-        if runner.server is not None:
-            connector.short_cut(runner.server)
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
-        try:
-            await site.start()
-        except OSError as fault:
-            raise StartError(
-                f"HOST, PORT: cannot listen on {settings.host}:{settings.port}: {fault.strerror}"
-            ) from None
+        port = await server.start()
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 20)
-        port = runner.addresses[0][1]
         _log.info(
             f"Listening on {settings.host}:{port}",
             action="server.started",
@@ -105,50 +107,42 @@ async def serve(settings: Settings) -> int:
             port=port,
             path=settings.event_path,
             journal=settings.journal_url,
+            journal_is_new=is_new,
+            journal_bytes=path.stat().st_size if path is not None else 0,
+            handlers=connector.handlers.types,
         )
+        if path is not None and (kind := ephemeral(path)):
+            _log.warning(
+                f"The journal {path} lies on {kind}, which does not last: mount a volume there",
+                action="journal.ephemeral",
+                path=str(path),
+                file_system=kind,
+            )
         lost = asyncio.ensure_future(connector.lost())
         await asyncio.wait({stop, lost}, return_when=asyncio.FIRST_COMPLETED)
         reason = stop.result() if stop.done() else lost.result()
-        lost.cancel()
         _log.info(f"Stopping: {reason}", action="server.draining", reason=reason)
+        connector.leave()
+        server.leave()
+        if settings.drain_delay:
+            await asyncio.wait({lost}, timeout=settings.drain_delay)
+        lost.cancel()
         connector.stop_accepting()
-        await site.stop()
+        server.close()
         await connector.drain()
     finally:
-        await runner.cleanup()
-        log.writer.detach()
+        await server.stop()
+        log.flood.sum_up()
     _log.info("Stopped", action="server.stopped")
     code = 0 if stop.done() else EXIT_LOST
     if connector.workers.stuck:
+        log.writer.flush()
         os._exit(code)
     return code
 
 
-def http_runner(connector: Connector) -> web.AppRunner:
-    """What speaks HTTP for a connector, not yet set up."""
-    # aiohttp names itself and its version in every answer, and has its own for what is no request, with no other way
-    # to stop it.
-    aiohttp.web_response.SERVER_SOFTWARE = "connector"  # type: ignore[attr-defined]
-    log.server_logger.addFilter(_is_news)
-    RequestHandler.handle_error = without_request  # type: ignore[assignment, method-assign]
-    return web.AppRunner(
-        connector.app,
-        access_log_class=AccessLog,
-        access_log=log.server_logger if connector.settings.access_log else None,
-        logger=log.server_logger,
-        keepalive_timeout=KEEPALIVE_TIMEOUT,
-        lingering_time=LINGER,
-        shutdown_timeout=ANSWER_TIMEOUT,
-    )
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Not so for a body that is not in its encoding: it was refused and logged, and aiohttp stumbles over the rest."""
-    return not (record.exc_info and isinstance(record.exc_info[1], web.RequestPayloadError))
-
-
 def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
-    """The name of the first SIGTERM or SIGINT; a second one ends the process at once.
+    """The name of the first SIGTERM, SIGINT or SIGHUP; a second one ends the process at once.
 
     What comes within ``SAME_SIGNAL`` of the first is the same: some supervisors signal the process and then its group.
     """
@@ -164,12 +158,24 @@ def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
         if loop.time() - first_at < SAME_SIGNAL:
             return
         _log.warning(f"Second {number.name}: ending at once", action="server.killed")
-        log.writer.detach()
+        log.writer.flush(SAME_SIGNAL)
         os._exit(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, first_or_second, number)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
+            loop.add_signal_handler(number, first_or_second, number)
     return stop
+
+
+def _take_tokens(connector: Connector) -> None:
+    """Read the file of API_TOKEN_FILE anew; the tokens of before stay good where it cannot be used."""
+    try:
+        tokens = Settings.load(os.environ).api_token
+    except StartError as error:
+        _log.error(f"The tokens were not changed: {error}", action="settings.refused", reason=str(error))
+        return
+    connector.app[AUTH].take(tokens)
+    _log.info("The tokens of API_TOKEN_FILE are good from now on", action="settings.reread", tokens=len(tokens))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -178,3 +184,40 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+def health_check() -> int:
+    """Ask ``GET /health`` where the settings say that the connector listens; 0 if it lives, else 1."""
+    try:
+        settings = Settings.load(environment())
+    except StartError as error:
+        return report(error)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared only
+    try:
+        # Not urllib: a container's HTTP_PROXY must not come between it and itself. The certificate names another host.
+        connection = (
+            http.client.HTTPSConnection(host, settings.port, timeout=4, context=ssl._create_unverified_context())  # noqa: S323
+            if settings.tls_cert_file
+            else http.client.HTTPConnection(host, settings.port, timeout=4)
+        )
+        connection.request("GET", "/health")
+        return int(connection.getresponse().status != http.HTTPStatus.OK)
+    except OSError as error:
+        print(f"{host}:{settings.port} does not answer: {error}", file=sys.stderr)
+        return EXIT_LOST
+
+
+def ephemeral(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
+    """The kind of file system that ``path`` lies on, if it ends with its container or machine; None otherwise."""
+    try:
+        lines = [line.split() for line in mounts.read_text(errors="surrogateescape").splitlines()]
+    except OSError:
+        return None  # no Linux
+    above = {str(each) for each in [path, *path.parents]}
+    found = [(point, kind) for _, point, kind, *_ in lines if point in above]
+    _, kind = max(found, key=lambda each: len(each[0]), default=("", ""))
+    return kind if kind in {"tmpfs", "ramfs", "overlay"} else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,29 +1,37 @@
-"""Every setting: name, type, default, unit and meaning. All faults are reported at once.
+"""Every setting: name, type, default, unit and meaning. All errors are reported at once.
 
-The names are the environment's (and ``.env``'s) and part of the product. ``.env.example`` lists the same.
+The names are the environment's (and ``.env``'s) and part of the product. A new setting is one entry of ``Settings``;
+``.env.example`` is what ``python -m connector settings`` prints.
+
+A secret may also stand in a file of its own, whose path is in its name with ``_FILE`` at the end. Paths are made
+absolute here, once: what changes the working directory later changes no setting.
 """
 
+import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-
+from connector import env_file
 from connector.errors import StartError
-from connector.events import schema
-from connector.external import mapping
+from connector.events import paths
+from connector.events.resources import Order
 
 StatusOutcome = Literal["done", "retry", "dead", "ignored"]
+
+Network = IPv4Network | IPv6Network
 
 _SIZE = re.compile(r"(\d+)\s*([kmg]i?b?)?", re.IGNORECASE)
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = 3650 * 86400.0  # the event loop's timers cannot wait for ever
+_QUOTES = frozenset("'\"")
 
 
 def _text(value: str) -> str:
@@ -55,11 +63,19 @@ def _size(lowest: int) -> Callable[[str], int]:
     return parse
 
 
+def seconds(text: str) -> float | None:
+    """A time such as ``30``, ``500ms``, ``5m`` or ``35d`` in seconds, which is also its unit where none stands.
+
+    None if it is no time. The command line reads ages by the same grammar.
+    """
+    found = _TIME.fullmatch(text.strip())
+    return float(found[1]) * _TIME_UNITS[(found[2] or "s").lower()] if found else None
+
+
 def _seconds(lowest: float) -> Callable[[str], float]:
     def parse(value: str) -> float:
-        found = _TIME.fullmatch(value.strip())
-        time = float(found[1]) * _TIME_UNITS[(found[2] or "s").lower()] if found else -1.0
-        if not lowest <= time <= _LONGEST:
+        time = seconds(value)
+        if time is None or not lowest <= time <= _LONGEST:
             raise ValueError(f"a time in seconds from {lowest:g} to ten years is expected, such as 30, 500ms, 5m, 35d")
         return time
 
@@ -86,29 +102,55 @@ def _path(value: str) -> str:
     path = value.strip()
     if not re.fullmatch(r"/|(/(?!\.{1,2}(/|$))[\w\-.~]+)+/?", path, re.ASCII):
         raise ValueError("a path such as /process-event or / is expected")
-    if path in RESERVED_PATHS:
+    if path.rstrip("/") in RESERVED_PATHS:
         raise ValueError(f"{path} is one of the connector's own paths: {', '.join(RESERVED_PATHS)}")
     return path
 
 
-def _field_paths(value: str) -> tuple[str, ...]:
-    for path in _words(value):
-        schema.field(path)
-    return _words(value)
+def _field_paths(value: str) -> tuple[str, ...] | None:
+    named = [path.strip() for path in paths.split(value, ",") if path.strip()]
+    for each in named:
+        paths.path(each)
+    return tuple(named) or None
+
+
+def _order(value: str) -> str:
+    return Order(value).text
 
 
 def _tokens(value: str) -> tuple[str, ...]:
-    for token in _words(value):
-        if not re.fullmatch(r"[\x21-\x7e]+", token):
-            raise ValueError("tokens are printable ASCII without spaces, separated by commas")
-    return _words(value)
+    return tuple(map(_token, _words(value.replace("\n", ","))))
+
+
+def _token(token: str) -> str:
+    """A Bearer token. Raises ValueError, which never shows it."""
+    token = token.strip()
+    if re.match(r"bearer\b", token, re.IGNORECASE):
+        raise ValueError("a token without the word Bearer is expected: that is added where it is sent")
+    if token[:1] in _QUOTES or token[-1:] in _QUOTES:
+        raise ValueError("a token without quotes is expected; `docker run --env-file` takes quotes for a part of it")
+    if not re.fullmatch(r"[\x21-\x7e]*", token):
+        raise ValueError("tokens are printable ASCII without spaces, separated by commas")
+    return token
 
 
 def _journal_url(value: str) -> str:
     url = value.strip()
     if url != "memory://" and not re.fullmatch(r"sqlite:///.+", url):
         raise ValueError("sqlite:///data/journal.db (relative), sqlite:////var/lib/journal.db or memory:// is expected")
-    return url
+    kind, _, path = url.partition(":///")
+    return f"sqlite:///{Path(path).absolute()}" if kind == "sqlite" else url
+
+
+def _file(value: str) -> str:
+    return str(Path(value.strip()).absolute()) if value.strip() else ""
+
+
+def _networks(value: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(word, strict=False) for word in _words(value))
+    except ValueError:
+        raise ValueError("addresses or networks such as 10.0.0.7, 10.0.0.0/8 or fd00::/8 are expected") from None
 
 
 def _number(lowest: float, highest: float) -> Callable[[str], float]:
@@ -132,9 +174,28 @@ def _http_url(value: str) -> str:
         whole = False
     if not whole or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("a URL such as https://hlr.example:8443/api is expected")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("a URL without user, password, query and fragment is expected (for a user: TARGET_AUTH)")
+    if parts.username is not None or parts.fragment:
+        raise ValueError("a URL without user, password and fragment is expected (for a user: TARGET_AUTH)")
+    host = (parts.hostname or "").rstrip(".")
+    if ":" not in host and not re.fullmatch(r"(?=.{1,253}\Z)(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*", host):
+        raise ValueError("its host name cannot be one: parts of 1 to 63 letters, digits and hyphens are expected")
     return url
+
+
+def _target_names(value: str) -> tuple[str, ...]:
+    names = tuple(word.lower() for word in _words(value))
+    for name in names:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name) or name == "target":
+            raise ValueError("names such as hlr,crm are expected: letters, digits and _")
+    if len(set(names)) < len(names):
+        raise ValueError("a name stands there twice")
+    return names
+
+
+def _header_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]+", value.strip()):
+        raise ValueError("the name of a header such as X-Api-Key is expected")
+    return value.strip()
 
 
 def _secret(value: str) -> str:
@@ -153,19 +214,22 @@ def _statuses(value: str) -> dict[int, StatusOutcome]:
     return outcomes
 
 
-def _mapping_file(value: str) -> mapping.MappingFile | None:
-    return mapping.read(value.strip()) if value.strip() else None
-
-
 FORWARDER = "connector.handlers.forward"
 
 RESERVED_PATHS = ("/health", "/ready", "/openapi.json")
 
 
+MAX_SECRET_FILE = 2**16
+"""Bytes of a file that holds a secret."""
+
+SHORTEST_TOKEN = 16
+"""Characters; a shorter token can be guessed."""
+
+
 def _setting(default: str, parse: Callable[[str], Any], meaning: str, *, secret: bool = False) -> Any:
     return field(
         default_factory=lambda: parse(default),
-        metadata={"default": default, "parse": parse, "meaning": meaning},
+        metadata={"default": default, "parse": parse, "meaning": meaning, "secret": secret},
         repr=not secret,
     )
 
@@ -184,23 +248,51 @@ class Settings:
     host: str = _setting("0.0.0.0", _text, "Address to listen on.")  # noqa: S104 - a container's address is not known
     port: int = _setting("3000", _whole(0, 65535), "Port to listen on; 0 takes a free one.")
     event_path: str = _setting("/process-event", _path, "Path that NSPS posts events to; / is legal.")
-    required_fields: tuple[str, ...] = _setting(
-        "data.event_type,pb_data.account_info.bill_status",
+    required_fields: tuple[str, ...] | None = _setting(
+        "",
         _field_paths,
-        "Fields without which an event is refused (422), comma-separated.",
+        "Fields without which an event of any type is refused (422), comma-separated. Unset: bill_status, of those "
+        "types that come with an account (docs/nsps.md).",
     )
-    order_by: tuple[str, ...] = _setting(
-        "pb_data.account_info.i_account,data.variables.i_account,pb_data.sim_info.i_account,pb_data.sim_info.imsi",
-        _field_paths,
-        "Fields that name the subscriber; the first that is there counts. Events of one subscriber run in order.",
+    order_by: str = _setting(
+        "",
+        _order,
+        "What an event touches: roles or fields, such as account+card+previous_card. Events that share one run in "
+        "order. Unset: the table of event types in docs/nsps.md.",
+    )
+    newest_by: str = _setting(
+        "updated_at",
+        _choice("updated_at", "event_time"),
+        "With latest_only: what decides between snapshots whose updated_at are within the 5 s that NSPS caches.",
     )
     max_body_bytes: int = _setting("2MiB", _size(1024), "Largest body, after inflating (413 above it).")
     body_timeout: float = _setting("30s", _seconds(0.01), "How long a body may take to arrive (408 after it).")
+    bodies_bytes: int = _setting(
+        "64MiB", _size(1024), "Bytes of bodies under way at the same time; who comes later waits, then gets 429."
+    )
+    max_connections: int = _setting(
+        "2000", _whole(1, 60_000), "Connections at the same time; fewer where the limit of descriptors is lower."
+    )
+    max_connections_per_address: int = _setting(
+        "500",
+        _whole(1, 60_000),
+        "Connections of one address over which no good token came; at most half of MAX_CONNECTIONS.",
+    )
+    keepalive_timeout: float = _setting(
+        "75s", _seconds(1), "How long an idle connection is kept; longer than the balancer in front keeps it."
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        "", _networks, "Addresses or networks of proxies whose X-Forwarded-For is believed, comma-separated."
+    )
+    tls_cert_file: str = _setting("", _file, "Certificate chain (PEM) for TLS on PORT. Unset: no TLS.")
+    tls_key_file: str = _setting("", _file, "Its key (PEM, without a password). Unset: it is in TLS_CERT_FILE.")
     handlers: tuple[str, ...] = _setting(
         "", _words, "Modules with your handlers, comma-separated import paths. Unset: every event is logged."
     )
     handler_timeout: float = _setting("60s", _seconds(0.01), "When an attempt to handle an event is cut off.")
-    max_attempts: int = _setting("50", _whole(1, 1_000_000), "Attempts until an event is dead, the first included.")
+    max_attempts: int = _setting(
+        "0", _whole(0, 1_000_000), "Attempts until an event is dead, the first included; 0: as many as fit in MAX_AGE."
+    )
     max_age: float = _setting("7d", _seconds(0), "Age at which an event that still fails is dead.")
     retry_base: float = _setting("1s", _seconds(0.001), "Wait after the first failed attempt; it doubles each time.")
     retry_max: float = _setting("10m", _seconds(0.001), "Longest wait between two attempts.")
@@ -229,18 +321,31 @@ class Settings:
     outcome_timeout: float = _setting(
         "20s", _seconds(0.01), "With RESPONSE=outcome: when a request is answered 202 although its event still runs."
     )
+    drain_delay: float = _setting(
+        "0", _seconds(0), "How long a stop goes on accepting, so that a balancer can forget this connector first."
+    )
     drain_timeout: float = _setting("25s", _seconds(0), "How long a stop waits for events that are being handled.")
     target_url: str = _setting(
-        "", _http_url, "Base URL of the external system, with a path or without. Unset: there is none."
+        "",
+        _http_url,
+        "Base URL of the external system, with a path and a query or without. Unset: there is none.",
+        secret=True,
+    )
+    targets: tuple[str, ...] = _setting(
+        "",
+        _target_names,
+        "Names of several external systems, such as hlr,crm. Each has all of TARGET_* and BREAKER_* under its own "
+        "name: HLR_URL, HLR_AUTH, HLR_BREAKER_FAILURES, ... (BREAKER_* alone is the default of all).",
     )
     target_auth: str = _setting(
         "none",
-        _choice("none", "basic", "bearer", "oauth2"),
-        "How to log in at the target: none, basic, bearer, oauth2.",
+        _choice("none", "basic", "bearer", "key", "oauth2"),
+        "How to log in at the target: none, basic, bearer, key, oauth2.",
     )
     target_user: str = _setting("", _text, "User for TARGET_AUTH=basic.")
     target_password: str = _setting("", _secret, "Password for TARGET_AUTH=basic.", secret=True)
-    target_token: str = _setting("", _secret, "Token for TARGET_AUTH=bearer.", secret=True)
+    target_token: str = _setting("", _token, "Token for TARGET_AUTH=bearer, key for TARGET_AUTH=key.", secret=True)
+    target_key_header: str = _setting("X-Api-Key", _header_name, "Header for TARGET_AUTH=key.")
     target_token_url: str = _setting("", _http_url, "Token server for TARGET_AUTH=oauth2.")
     target_client_id: str = _setting("", _text, "Client id for TARGET_AUTH=oauth2.")
     target_client_secret: str = _setting("", _secret, "Client secret for TARGET_AUTH=oauth2.", secret=True)
@@ -248,6 +353,13 @@ class Settings:
         "", _secret, "Refresh token for TARGET_AUTH=oauth2. Unset: client credentials are used.", secret=True
     )
     target_scope: str = _setting("", _text, "Scope to ask for with TARGET_AUTH=oauth2, words separated by spaces.")
+    target_audience: str = _setting("", _text, "Audience to ask for with TARGET_AUTH=oauth2.")
+    target_resource: str = _setting("", _text, "Resource to ask for with TARGET_AUTH=oauth2 (RFC 8707).")
+    target_client_auth: str = _setting(
+        "basic",
+        _choice("basic", "body"),
+        "Where client id and secret stand in a request for a token: HTTP Basic, or the body.",
+    )
     target_timeout: float = _setting(
         "20s", _seconds(0.01), "How long a call may take in all; less than HANDLER_TIMEOUT."
     )
@@ -255,60 +367,160 @@ class Settings:
     target_rate: float = _setting("0", _number(0, 1_000_000), "Calls a second to the target at most; 0: no limit.")
     target_burst: int = _setting("0", _whole(0, 1_000_000), "Calls at once after a rest; 0: those of a second.")
     target_concurrency: int = _setting("0", _whole(0, 10_000), "Calls at the same time at most; 0: as many as WORKERS.")
-    target_ca_file: str = _setting("", _text, "Certificates (PEM) to trust. Unset: those of the system.")
-    target_cert_file: str = _setting("", _text, "Client certificate (PEM), if the target asks for one.")
-    target_key_file: str = _setting("", _text, "Its key (PEM, without a password). Unset: it is in TARGET_CERT_FILE.")
+    target_ca_file: str = _setting("", _file, "Certificates (PEM) to trust. Unset: those of the system.")
+    target_cert_file: str = _setting("", _file, "Client certificate (PEM), if the target asks for one.")
+    target_key_file: str = _setting("", _file, "Its key (PEM, without a password). Unset: it is in TARGET_CERT_FILE.")
     target_status: Mapping[int, StatusOutcome] = _setting(
         "", _statuses, "What a status means where it is not the usual: 404=done,409=retry (done, retry, dead, ignored)."
     )
     breaker_failures: int = _setting(
-        "10", _whole(0, 1_000_000), "Failures in a row after which the target counts as away; 0: off."
+        "10",
+        _whole(0, 1_000_000),
+        "Subscribers whose calls fail, one after the other, until calls are held; 0: off.",
     )
     breaker_share: float = _setting(
         "50", _number(0, 100), "Percentage of failures among the last BREAKER_CALLS with the same effect; 0: off."
     )
     breaker_calls: int = _setting("50", _whole(1, 100_000), "How many calls BREAKER_SHARE looks at.")
     breaker_cool_down: float = _setting(
-        "1s", _seconds(0.001), "Wait until an absent target is tried; it doubles while the target stays away."
+        "1s", _seconds(0.001), "Wait until a target that is held is tried; it doubles while it stays unavailable."
     )
     breaker_cool_down_max: float = _setting("10s", _seconds(0.001), "Longest wait until it is tried again.")
     forward_types: tuple[str, ...] = _setting(
         "", _words, "Event types that connector.handlers.forward posts, comma-separated. Unset: all."
     )
-    forward_mapping: mapping.MappingFile | None = _setting(  # noqa: RUF009 - this is dataclasses.field
-        "", _mapping_file, "TOML or JSON file that says what it posts. Unset: the event as it came."
+    forward_mapping: str = _setting(
+        "", _file, "TOML or JSON file that says what it posts. Unset: the event as it came."
     )
     log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Least level that is logged.")
     access_log: bool = _setting("false", _switch, "Also log a line for each HTTP request.")
+    log_calls: bool = _setting("true", _switch, "Log a line for each call to the external system.")
+    named_targets: Mapping[str, "Settings"] = field(default_factory=dict)
+
+    @property
+    def journal_path(self) -> Path | None:
+        """The file of an SQLite journal; None for another kind of journal."""
+        kind, _, path = self.journal_url.partition(":///")
+        return Path(path) if kind == "sqlite" else None
+
+    @property
+    def of_targets(self) -> Mapping[str, "Settings"]:
+        """The settings as each external system sees them: its own under the names TARGET_* and BREAKER_*."""
+        return ({"target": self} if self.target_url else {}) | dict(self.named_targets)
 
     @classmethod
     def load(cls, environment: Mapping[str, str]) -> "Settings":
-        """The settings in ``environment``. Raises StartError with every fault, one a line; never shows a value."""
-        values: dict[str, Any] = {}
+        """The settings in ``environment``. Raises StartError with every error, one a line; never shows a value."""
         faults: list[str] = []
-        for each in fields(cls):
-            name = each.name.upper()
-            text = environment.get(name, "")
-            if not text.strip():
-                continue
-            try:
-                values[each.name] = each.metadata["parse"](text)
-            except ValueError as fault:
-                faults.append(f"{name}: {fault}")
-        wrong = {fault.partition(":")[0] for fault in faults}
+        environment = {**environment, **_from_files(environment, faults)}
+        values = _parse(environment, faults)
+        for name in values.get("targets", ()):
+            values.setdefault("named_targets", {})[name] = _of_target(name, environment, values, faults)
         settings = cls(**values)
-        for names, text in _contradictions(settings):
-            if wrong.isdisjoint(names):
-                faults.append(f"{', '.join(names)}: {text}")
+        _add_contradictions(settings, faults)
         if faults:
             raise StartError("\n".join(faults))
         return settings
 
 
+def _parse(environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for each in _declared():
+        name = each.name.upper()
+        text = environment.get(name, "")
+        if not text.strip():
+            continue
+        try:
+            values[each.name] = each.metadata["parse"](text)
+        except ValueError as fault:
+            faults.append(f"{name}: {fault}")
+    return values
+
+
+def _declared() -> list[Field[Any]]:
+    return [each for each in fields(Settings) if each.metadata]
+
+
+def secret_files(environment: Mapping[str, str]) -> dict[str, Path]:
+    """The secrets that stand in files of their own: the setting's name, and the path that its ``NAME_FILE`` gives."""
+    secrets = {each.name.upper() for each in _declared() if each.metadata["secret"]}
+    for target in _words(environment.get("TARGETS", "")):
+        secrets |= {name for name, plain in target_settings(target).items() if plain in secrets}
+    found = {name: environment.get(f"{name}_FILE", "").strip() for name in sorted(secrets)}
+    return {name: Path(path).absolute() for name, path in found.items() if path}
+
+
+def _from_files(environment: Mapping[str, str], faults: list[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, path in secret_files(environment).items():
+        if environment.get(name, "").strip():
+            faults.append(f"{name}_FILE: {name} is set as well; keep one of them")
+            continue
+        try:
+            values[name] = _secret_in(path)
+        except ValueError as error:
+            faults.append(f"{name}_FILE: {error}")
+        except OSError as error:
+            faults.append(f"{name}_FILE: {path} cannot be read: {error.strerror}")
+    return values
+
+
+def _secret_in(path: Path) -> str:
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
+    with path.open("rb") as file:
+        data = file.read(MAX_SECRET_FILE + 1)
+    if len(data) > MAX_SECRET_FILE:
+        raise ValueError(f"{path} is over {MAX_SECRET_FILE} bytes")
+    try:
+        text = data.decode("utf-8-sig").strip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no UTF-8 text") from None
+    if not text.strip():
+        raise ValueError(f"{path} is empty")
+    return text
+
+
+def _add_contradictions(settings: Settings, faults: list[str]) -> None:
+    wrong = {fault.partition(":")[0] for fault in faults}
+    for names, text in _contradictions(settings):
+        if wrong.isdisjoint(names):
+            faults.append(f"{', '.join(names)}: {text}")
+
+
+def target_settings(name: str) -> dict[str, str]:
+    """The settings of a target from TARGETS: their names in the environment, and the names of which they are."""
+    prefix = f"{name.upper()}_"
+    own = {each.name.upper() for each in _declared()}
+    return {
+        prefix + each.removeprefix("TARGET_"): each for each in sorted(own) if each.startswith(("TARGET_", "BREAKER_"))
+    }
+
+
+def _of_target(name: str, environment: Mapping[str, str], values: Mapping[str, Any], faults: list[str]) -> Settings:
+    names = target_settings(name)
+    if taken := sorted(names.keys() & {each.name.upper() for each in _declared()}):
+        faults.append(f"TARGETS: {name} cannot be a name here: {taken[0]} is another setting")
+        return Settings()
+    mine: list[str] = []
+    own = _parse({plain: environment[each] for each, plain in names.items() if each in environment}, mine)
+    rest = {each: value for each, value in values.items() if not each.startswith(("target", "named"))}
+    settings = Settings(**(rest | own))
+    if not settings.target_url and not any(fault.startswith("TARGET_URL:") for fault in mine):
+        mine.append(f"TARGET_URL: TARGETS names {name}, so it is needed")
+    _add_contradictions(settings, mine)
+    as_set = {plain: each for each, plain in names.items()}
+    pattern = re.compile(r"\b(" + "|".join(sorted(as_set, key=len, reverse=True)) + r")\b")
+    faults.extend(pattern.sub(lambda found: as_set[found[1]], fault) for fault in mine)
+    return settings
+
+
 def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """What is wrong with settings that are right each by itself: their names, the one to change first, and why."""
+    if settings.tls_key_file and not settings.tls_cert_file:
+        yield ("TLS_CERT_FILE", "TLS_KEY_FILE"), "a key needs its certificate"
     if not settings.target_url:
-        if FORWARDER in settings.handlers:
+        if FORWARDER in settings.handlers and not settings.targets:
             yield ("TARGET_URL", "HANDLERS"), f"{FORWARDER} needs a TARGET_URL to post to"
         return
     yield from _credentials(settings)
@@ -323,6 +535,7 @@ def _credentials(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         "none": (),
         "basic": ("target_user",),
         "bearer": ("target_token",),
+        "key": ("target_token",),
         "oauth2": ("target_token_url", "target_client_id"),
     }[settings.target_auth]
     for name in needed:
@@ -338,17 +551,65 @@ def _credentials(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def environment() -> dict[str, str]:
     """The process's environment, and ``.env`` in the working directory where it is silent. Raises StartError."""
-    path = Path.cwd() / ".env"
-    try:
-        found = {name: text for name, text in dotenv_values(path).items() if text is not None}
-    except (OSError, UnicodeDecodeError) as fault:
-        raise StartError(f"{path} cannot be read: {fault}") from None
-    return found | os.environ
+    return {**env_file.read(Path.cwd() / ".env"), **os.environ}
+
+
+def warnings(settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
+    """What is legal and probably a mistake, a line each: for the start and for ``check``. Never shows a value."""
+    for number, token in enumerate(settings.api_token, 1):
+        which = "API_TOKEN" if len(settings.api_token) == 1 else f"API_TOKEN (token {number})"
+        if _PLACEHOLDER.fullmatch(token):
+            yield f"{which}: this is the placeholder of a guide, which everybody knows; {_MAKE_ONE}"
+        elif len(token) < SHORTEST_TOKEN:
+            yield f"{which}: a token of under {SHORTEST_TOKEN} characters can be guessed; {_MAKE_ONE}"
+    for each in _declared():
+        text = environment.get(each.name.upper(), "").strip()
+        if each.name == "api_token" or not text:
+            continue
+        if each.metadata["secret"] and _PLACEHOLDER.fullmatch(text):
+            yield f"{each.name.upper()}: this is the placeholder of a guide; set the real one"
+        if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+            yield f"{each.name.upper()}: it begins and ends with a quote, which is taken for a part of it"
+    file = Path.cwd() / ".env"
+    if env_file.is_open_to_others(file) and any(
+        each.metadata["secret"] and env_file.read(file).get(each.name.upper(), "").strip() for each in _declared()
+    ):
+        yield f"{file} has secrets and every user of this machine can read it: chmod 600 {file}"
+    yield from _unknown_names(environment)
+
+
+_PLACEHOLDER = re.compile(
+    r"<.*>|your[-_ ].*|(secure|random|secret)[-_].*(token|secret|key|password)"
+    r"|change[-_]?me|(api[-_]?)?token|secret|password",
+    re.IGNORECASE,
+)
+_MAKE_ONE = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+_OUR_PREFIXES = ("API_TOKEN", "TARGET_", "BREAKER_", "JOURNAL_", "FORWARD_", "RETRY_", "KEEP_")
+_NOT_OURS = re.compile(r"JOURNAL_STREAM|SSL_CERT_FILE|.*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP).*)?)")
+"""Names of systemd, OpenSSL and Kubernetes."""
+
+
+def _unknown_names(environment: Mapping[str, str]) -> Iterator[str]:
+    """Names that look like settings and are none."""
+    known = {each.name.upper() for each in _declared()}
+    known |= {f"{each.name.upper()}_FILE" for each in _declared() if each.metadata["secret"]}
+    targets = _words(environment.get("TARGETS", ""))
+    ours = known | {f"{name}{end}" for target in targets for name in target_settings(target) for end in ("", "_FILE")}
+    for name in sorted(environment.keys() - ours):
+        if _NOT_OURS.fullmatch(name):
+            continue
+        near = difflib.get_close_matches(name.upper().replace("-", "_"), sorted(ours), 1, 0.84)
+        if near:
+            yield f"{name} is not a setting; did you mean {near[0]}?"
+        elif name.startswith("WTL_"):
+            yield f"{name} is a setting of PortaOne's example, not of this connector: see TARGET_URL in .env.example"
+        elif name.startswith(_OUR_PREFIXES):
+            yield f"{name} is not a setting of this connector: see .env.example"
 
 
 def describe() -> list[tuple[str, str, str]]:
     """Every setting as (name, default as it would stand in ``.env``, meaning), in the order of declaration."""
     return [
         (each.name.upper(), cast("str", each.metadata["default"]), cast("str", each.metadata["meaning"]))
-        for each in fields(Settings)
+        for each in _declared()
     ]

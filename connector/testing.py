@@ -7,83 +7,68 @@
     async def test_a_blocked_account_is_barred() -> None:
         outcome = await run(provision, example("SIM/Updated", {"pb_data.account_info.blocked": True}))
         assert outcome.state == "done"
+
+    async def test_an_hlr_that_is_down_is_tried_again() -> None:
+        with using(StandIn(503)):
+            assert (await run(provision, example("SIM/Updated"))).state == "waiting"
 """
 
-import copy
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import Any, Final, cast
 
 import orjson
+from msgspec import structs
 
+from connector.delivery.attempt import Attempts
+from connector.delivery.workers import Workers, place_of
 from connector.events.event import Event
-from connector.events.schema import Schema, field
-from connector.handlers import ANY, handler_of
-from connector.outcome import Outcome, RetryPolicy, decide, done
+from connector.events.examples import body_of, put
+from connector.events.paths import is_absent
+from connector.events.patterns import matches
+from connector.events.schema import Schema
+from connector.events.snapshot import Snapshot
+from connector.external import using
+from connector.external.stand_in import Call, Reply, StandIn, no_answer, reply
+from connector.handlers import Handlers, Hook, handler_of, running
+from connector.handlers.declare import declared
+from connector.journal import Entry, Journal, Newest, Step
+from connector.outcome import Mark, Outcome, RetryPolicy, decide, done
 
-_BODY: Final[dict[str, Any]] = {
-    "event_id": "0d6f5f0e-5a53-4d0c-9a3e-6f1f0e9a7c11",
-    "data": {
-        "event_type": "SIM/Updated",
-        "variables": {"i_event": 4711, "i_account": 1001, "i_env": 1, "curr_status": "used", "prev_status": "active"},
-    },
-    "pb_data": {
-        "account_info": {
-            "i_account": 1001,
-            "i_customer": 501,
-            "i_product": 31,
-            "id": "15550100001@msisdn",
-            "bill_status": "open",
-            "billing_model": "credit_account",
-            "blocked": False,
-            "product_name": "Example Mobile",
-            "time_zone_name": "UTC",
-        },
-        "sim_info": {
-            "i_sim_card": 71,
-            "i_account": 1001,
-            "iccid": "8900000000000000001",
-            "imsi": "001010000000001",
-            "msisdn": "15550100001",
-            "status": "active",
-        },
-        "access_policy_info": {
-            "i_access_policy": 9,
-            "name": "Example policy",
-            "attributes": [
-                {"group_name": "lte", "name": "cs_profile", "value": "cs-example"},
-                {"group_name": "lte", "name": "eps_profile", "value": "eps-example"},
-            ],
-        },
-    },
-    "handler_id": "example",
-    "created_at": "2026-01-15T10:00:00.000000+00:00",
-    "updated_at": "2026-01-15T10:00:01.000000+00:00",
-    "status": "received",
-}
+__all__ = [
+    "Call",
+    "Reply",
+    "StandIn",
+    "Trial",
+    "event_of",
+    "example",
+    "no_answer",
+    "reply",
+    "run",
+    "started",
+    "using",
+]
+
+HANDLER_TIMEOUT: Final = 60.0
+"""Seconds after which a handler without a ``timeout=`` is cut off: the default of the setting of this name."""
 
 
 def example(event_type: str = "SIM/Updated", changes: Mapping[str, Any] | None = None, *, attempt: int = 1) -> Event:
-    """An enriched event of a made-up subscriber.
+    """A made-up event of this type as it really comes: SIM/Created without account, Account/Blocked with a block, ...
 
     ``changes`` sets fields by their dotted path; the value ``...`` takes a field away.
     """
-    body = copy.deepcopy(_BODY)
-    for path, value in {"data.event_type": event_type, **(changes or {})}.items():
-        *parents, last = path.split(".")
-        place = body
-        for name in parents:
-            place = place.setdefault(name, {})
-        if value is ...:
-            place.pop(last, None)
-        else:
-            place[last] = value
+    body = body_of(event_type)
+    for path, value in (changes or {}).items():
+        put(body, path, value)
     return event_of(orjson.dumps(body), attempt=attempt)
 
 
 def event_of(body: bytes, *, attempt: int = 1) -> Event:
     """The event in a body as NSPS sends it. Raises ConnectorError where it would be refused."""
-    schema = Schema(["data.event_type"], ["pb_data.account_info.i_account", "pb_data.sim_info.imsi"])
+    schema = Schema(())
     event = schema.parse(body, "test-request-id", "test-unique-id", time.time())
     event.attempt = attempt
     return event
@@ -96,23 +81,84 @@ async def run(function: Callable[[Event], Any], event: Event, *, policy: RetryPo
     ``@on``, one that does not take this type of event, or one whose ``require=`` the event does not meet.
     """
     handler = handler_of(function)
-    if event.event_type not in handler.types and ANY not in handler.types:
+    if not any(matches(name, event.event_type) for name in handler.types):
         raise ValueError(f"{handler.name} takes {', '.join(handler.types)} and not {event.event_type}")
-    missing = [path for path in handler.require if field(path)(event.body) in (None, "")]
+    missing = [path for path in handler.require if is_absent(event.field(path))]
     if missing:
         raise ValueError(f"the event would be refused: {', '.join(missing)} missing")
     started = time.time()
+    attempts = Attempts()
     try:
-        note = await handler.call(event)
-    except Exception as fault:  # noqa: BLE001 - whatever a handler raises is its event's outcome
-        return decide(
-            fault,
-            attempt=event.attempt,
-            age=started - event.accepted_at,
-            now=started,
-            chance=0.5,
-            ms=0,
-            policy=policy or RetryPolicy(),
-            max_attempts=handler.max_attempts,
+        ended = await attempts.begin(handler, event, handler.timeout or HANDLER_TIMEOUT).ended()
+    finally:
+        attempts.close()
+    if ended.error is None:
+        return done(ended.note, 0)
+    return decide(
+        ended.error,
+        attempt=event.attempt,
+        age=started - event.accepted_at,
+        now=started,
+        chance=0.5,
+        ms=0,
+        policy=policy or RetryPolicy(),
+        max_attempts=handler.max_attempts,
+        place=place_of(ended.error, handler),
+    )
+
+
+class Trial:
+    """Handlers as the connector runs them, one event after the other: no journal, no socket, no sleep.
+
+    Several handlers of one type run in order, a retry goes on with the one that failed, what is the newest snapshot is
+    remembered from event to event, and a clock of its own jumps to the next attempt. ``attempts`` has the outcome of
+    each attempt. It may be used in several ``asyncio.run``.
+    """
+
+    def __init__(self, *functions: Callable[[Event], Any], policy: RetryPolicy | None = None) -> None:
+        """Raises ValueError for a function without ``@on``."""
+        self.attempts: list[Outcome] = []
+        self._handlers = Handlers([handler_of(function) for function in functions])
+        self._policy = policy or RetryPolicy()
+        self._applied: dict[Mark, Snapshot] = {}
+        self._now = time.time()
+        self._seq = 0
+
+    async def deliver(self, event: Event, *, most: int = 10_000) -> Outcome:
+        """What becomes of ``event`` in the end, or after ``most`` attempts."""
+        self._seq += 1
+        entry = Entry(event, self._seq)
+        workers = Workers(
+            cast("Journal", self),
+            self._handlers,
+            self._policy,
+            count=1,
+            timeout=HANDLER_TIMEOUT,
+            hold_dead=False,
+            clock=lambda: self._now,
         )
-    return done(note, 0)
+        for attempt in range(1, most + 1):
+            entry.event, entry.attempt = structs.replace(event, attempt=attempt), attempt
+            outcome = await workers.try_once(entry)
+            entry.progress = {**entry.progress, **{step.handler: step for step in outcome.steps}}
+            self.attempts.append(outcome)
+            self._applied.update(outcome.applied)
+            if outcome.due is None:
+                break
+            self._now = max(self._now, outcome.due)
+        return outcome
+
+    async def newest(self, _: Entry, mark: Mark) -> Newest:
+        """The newest snapshot that was applied; no event waits behind the one that is delivered."""
+        return Newest(self._applied.get(mark))
+
+    def note(self, _: Entry, __: Step) -> None:
+        """What a handler has done stands in the entry."""
+
+
+@asynccontextmanager
+async def started(module: ModuleType) -> AsyncIterator[None]:
+    """Within it the set-ups of ``module`` (``@on_start``) have been run; behind it its clean-ups."""
+    hooks = [each for each in declared if isinstance(each, Hook) and each.function.__globals__ is vars(module)]
+    async with running(hooks):
+        yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from enum import IntEnum
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -18,6 +19,10 @@ NOT_SENT = 0  # status: no connection came about
 NO_ANSWER = 1  # status: sent, and then the connection or the time ran out
 
 FLUSH_AT = 1 << 16
+HELD_LIMIT = 256 << 20  # bytes held in memory while the disk takes none
+
+
+LEAKED = 1  # flag of an attempt: its answer held data of another event
 
 
 class Attempt(NamedTuple):
@@ -28,8 +33,10 @@ class Attempt(NamedTuple):
     ended: float  # when the answer, or the news that there will be none, arrived
     event: int  # its index, or NO_EVENT
     status: int  # of HTTP; or NOT_SENT, NO_ANSWER
-    attempt: int  # 1, 2, ...; 255 stands for more
+    attempt: int  # 1, 2, ...; 65535 stands for more
     trouble: int  # chaos.Trouble
+    flags: int = 0  # LEAKED
+    endpoint: int = 0  # which of the connectors' addresses
 
 
 class Delivery(NamedTuple):
@@ -39,40 +46,67 @@ class Delivery(NamedTuple):
     ended: float  # when the answer left, or the connection was lost
     event: int  # its index, or NO_EVENT
     outcome: int  # APPLIED, UNANSWERED, REFUSED
-    mangled: int  # 1 when the body was not the one of that event
+    body: int  # Body: what the comparison with the event's own body said
 
 
-ATTEMPT = struct.Struct("<dddIHBB")
+class Body(IntEnum):
+    """What a body was, beside the one that the event should have brought."""
+
+    SAME = 0
+    NOT_COMPARED = 1
+    EMPTY = 2  # nothing, or nothing in it
+    MIXED_UP = 3  # that of another event
+    STALE = 4  # an older snapshot of the same subscriber, under the id of this event
+    ALTERED = 5  # a field is missing, added or of another value
+
+
+ATTEMPT = struct.Struct("<dddIHHBBBx")
 DELIVERY = struct.Struct("<ddIBBxx")
 
 APPLIED = 0  # done, and answered 200
-UNANSWERED = 1  # done, but the connection was gone before the answer
+UNANSWERED = 1  # done, but the answer did not reach the connector, or was none of HTTP
 REFUSED = 2  # not done; answered 503
 
 
 class Writer:
-    """Appends records of one kind to a file of its own."""
+    """Appends records of one kind to a file of its own.
+
+    A disk that is full for a while loses nothing: what could not be written stays in memory, up to HELD_LIMIT
+    bytes, and is written later. `error` says why records are held back, or why some are lost for good.
+    """
 
     def __init__(self, path: Path, layout: struct.Struct) -> None:
         self._file: BinaryIO = path.open("wb", buffering=0)
         self._buffer = bytearray()
         self._pack = layout.pack
+        self.error: str | None = None
+        self.lost = 0  # bytes
 
     def add(self, *record: float) -> None:
         """Append one record; it reaches the file at the next flush."""
         self._buffer += self._pack(*record)
-        if len(self._buffer) >= FLUSH_AT:
+        if len(self._buffer) >= FLUSH_AT and (self.error is None or len(self._buffer) > HELD_LIMIT):
             self.flush()
 
     def flush(self) -> None:
         """Let those who follow see everything."""
-        if self._buffer:
-            self._file.write(self._buffer)
-            self._buffer.clear()
+        while self._buffer:
+            try:
+                written = self._file.write(self._buffer)
+            except OSError as error:
+                self.error = f"cannot write {self._file.name}: {error.strerror}"
+                if len(self._buffer) > HELD_LIMIT:
+                    self.lost += len(self._buffer)
+                    self._buffer.clear()
+                return
+            del self._buffer[:written]  # a disk that fills up takes the first part only
+        if not self.lost:
+            self.error = None
 
     def close(self) -> None:
-        """Flush and close."""
+        """Flush and close; records that cannot be written now are lost, and `error` says so."""
         self.flush()
+        self.lost += len(self._buffer)
         self._file.close()
 
 

@@ -2,15 +2,27 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from connector import log
 
+# How long an example takes says nothing on a loaded machine.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
 Lines = Callable[[], list[dict[str, Any]]]
 Reported = Callable[..., Awaitable[list[dict[str, Any]]]]
+
+
+@pytest.fixture(autouse=True)
+def _lines_of_each_test_by_itself(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(log, "flood", log.Flood())
+    yield
+    log.writer.flush()
 
 
 @pytest.fixture
@@ -19,6 +31,7 @@ def log_lines(capfd: pytest.CaptureFixture[str]) -> Lines:
     log.configure("INFO")
 
     def lines() -> list[dict[str, Any]]:
+        assert log.writer.flush()
         return [json.loads(line) for line in capfd.readouterr().out.split("\n") if line]
 
     return lines

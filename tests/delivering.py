@@ -24,7 +24,7 @@ from tests.journal_support.engines import Clock, sqlite_store
 
 PATIENCE = 10.0
 AT_ONCE = RetryPolicy(base=0.0, longest=0.0, max_attempts=1000, max_age=1e9)
-SCHEMA = Schema(["data.event_type"], ["pb_data.account_info.i_account"])
+SCHEMA = Schema(["data.event_type"])
 
 
 class Delivery:

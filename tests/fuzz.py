@@ -2,6 +2,8 @@
 
 ``python -m tests.fuzz mutated``    100,000 damaged bodies: every answer is 202, 400, 413 or 422 and well-formed
 ``python -m tests.fuzz generated``  10,000 events up to 1 MB: each answered as the protocol says and seen by a worker
+``python -m tests.fuzz raw``        100,000 raw requests, good and damaged: each answered or said, every accepted event
+                                    handled, memory flat
 
 Bounded by ``--count`` and ``--seconds``; prints figures, and exits with 1 when anything is not as it should be.
 """
@@ -18,11 +20,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests import events
 from tests.delivery import Delivered, deliver, well_formed
 from tests.events import Sample
 from tests.mutation import STRUCTURAL, mutate
 from tests.process import Server, running
+from tests.raw_requests import Raw, answers, raw
+from tests.wire import connect
 
 LEGAL = {202, 400, 413, 422}
 MAX_BODY = 64 * 1024
@@ -99,13 +105,59 @@ async def real(server: Server, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+async def wild(server: Server, options: argparse.Namespace) -> dict[str, Any]:
+    """Send raw requests, each on a connection of its own with a FIN behind it; what came back."""
+    chance = random.Random(options.seed)
+    statuses: Counter[int] = Counter()
+    wrong: list[str] = []
+    memory: list[int] = []
+    deadline = time.monotonic() + options.seconds
+    process = psutil.Process(server.pid)
+
+    async def one(sent: Raw) -> None:
+        try:
+            async with connect(server.port) as wire:
+                await wire.send(sent.data)
+                wire.send_eof()
+                found = answers(await wire.rest())
+        except (ValueError, TimeoutError, ConnectionError) as error:
+            wrong.append(f"{error!r}: {sent.data!r}")
+            return
+        statuses.update(status for status, _ in found)
+        if any(status >= 500 and status != 503 for status, _ in found):
+            wrong.append(f"{found}: {sent.data[:300]!r}")
+
+    async def many() -> None:
+        for _ in range(CHUNK // options.connections):
+            await one(raw(chance))
+
+    while statuses.total() < options.count and time.monotonic() < deadline:
+        await asyncio.gather(*(many() for _ in range(options.connections)))
+        memory.append(process.memory_info().rss >> 20)
+        server.lines[:] = [line for line in server.lines if line["level"] == "error"]
+    handled = ("event.processed", "event.dead", "event.ignored", "event.superseded")
+    async with asyncio.timeout(60):
+        while sum(server.counts[action] for action in handled) < server.counts["event.accepted"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return {
+        "answers": dict(sorted(statuses.items())),
+        "accepted": server.counts["event.accepted"],
+        "handled": sum(server.counts[action] for action in handled),
+        "MB": {"after a fifth": memory[len(memory) // 5], "at the end": memory[-1], "most": max(memory)},
+        "wrong": wrong[:5],
+    }
+
+
+WHAT = {"mutated": fuzz, "generated": real, "raw": wild}
+
+
 async def main(options: argparse.Namespace) -> int:
     """Run one of the two; the exit code."""
-    limits = {"MAX_BODY_BYTES": str(MAX_BODY)} if options.what == "mutated" else {}
+    limits = {} if options.what == "generated" else {"MAX_BODY_BYTES": str(MAX_BODY), "BODY_TIMEOUT": "2s"}
     with tempfile.TemporaryDirectory() as folder:
         async with running(Path(folder), **limits, JOURNAL_URL=options.journal) as server:
             started = time.monotonic()
-            figures = await (fuzz if options.what == "mutated" else real)(server, options)
+            figures = await WHAT[options.what](server, options)
             figures["seconds"] = round(time.monotonic() - started, 1)
             figures["exit code"] = await server.terminate()
             errors = [line for line in server.lines if line["level"] == "error"]
@@ -117,12 +169,12 @@ async def main(options: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["mutated", "generated"])
+    parser.add_argument("what", choices=WHAT)
     parser.add_argument("--count", type=int)
     parser.add_argument("--seconds", type=float, default=300.0, help="no new body after this time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--journal", default="memory://")
     chosen = parser.parse_args()
-    chosen.count = chosen.count or (100_000 if chosen.what == "mutated" else 10_000)
+    chosen.count = chosen.count or (10_000 if chosen.what == "generated" else 100_000)
     sys.exit(asyncio.run(main(chosen)))

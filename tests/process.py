@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, Self
 from tests.wire import TOKEN
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMEOUT = 20.0
+TIMEOUT = 30.0
 
 Line = dict[str, Any]
 
@@ -42,7 +43,9 @@ def environment(**overrides: str) -> dict[str, str]:
 
 
 class Server:
-    """A running connector; its log lines are gathered in ``lines``."""
+    """A connector that was started: its log lines are in ``lines``, how many of each action in ``counts``."""
+
+    keeps_lines_of_events = True
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -57,13 +60,18 @@ class Server:
     @classmethod
     async def start(cls, cwd: Path, **overrides: str) -> Self:
         """Start one in ``cwd`` and return once it listens."""
-        server = cls(await _spawn(cwd, overrides))
+        server = cls(await spawn(cwd, overrides))
         try:
             server.port = (await server.line("server.started"))["port"]
         except BaseException:
             await server.kill()
             raise
         return server
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -81,14 +89,15 @@ class Server:
                 seen += 1
             return seen < len(self.lines)
 
-        await self._until(found, wanted)
+        await self.until(found, wanted)
         return self.lines[seen]
 
     async def reached(self, action: str, count: int) -> None:
         """Return once there are ``count`` lines with this action."""
-        await self._until(lambda: self.counts[action] >= count, f"{count} times {action}")
+        await self.until(lambda: self.counts[action] >= count, f"{count} times {action}")
 
-    async def _until(self, found: Callable[[], bool], wanted: object) -> None:
+    async def until(self, found: Callable[[], bool], wanted: object = "what was waited for") -> None:
+        """Return as soon as ``found()`` holds; asked again with each log line. ``wanted`` names it if it never does."""
         try:
             async with asyncio.timeout(TIMEOUT), self._grown:
                 while not found():
@@ -126,7 +135,8 @@ class Server:
             try:
                 line = json.loads(raw)
                 self.counts[line["action"]] += 1
-                self.lines.append(line)
+                if self.keeps_lines_of_events or not line["action"].startswith("event."):
+                    self.lines.append(line)
             except (ValueError, KeyError):
                 self.noise.append(raw.decode(errors="replace"))
             async with self._grown:
@@ -152,7 +162,7 @@ async def running(cwd: Path, **overrides: str) -> AsyncIterator[Server]:
 
 async def run_to_end(cwd: Path, **overrides: str) -> Ended:
     """Start a connector that is expected to end by itself."""
-    process = await _spawn(cwd, overrides)
+    process = await spawn(cwd, overrides)
     try:
         async with asyncio.timeout(TIMEOUT):
             stdout, stderr = await process.communicate()
@@ -164,7 +174,13 @@ async def run_to_end(cwd: Path, **overrides: str) -> Ended:
     return Ended(process.returncode, stdout.decode(), stderr.decode())
 
 
-async def _spawn(cwd: Path, overrides: dict[str, str]) -> asyncio.subprocess.Process:
+async def spawn(cwd: Path, overrides: dict[str, str], descriptors: int | None = None) -> asyncio.subprocess.Process:
+    """``run.py`` in ``cwd``; ``descriptors``: as many as it may have."""
+
+    def limit() -> None:
+        if descriptors is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
     return await asyncio.create_subprocess_exec(
         sys.executable,
         str(ROOT / "run.py"),
@@ -174,4 +190,5 @@ async def _spawn(cwd: Path, overrides: dict[str, str]) -> asyncio.subprocess.Pro
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=2**24,
+        preexec_fn=limit,
     )

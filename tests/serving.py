@@ -4,11 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from aiohttp import web
-
 from connector.app import Connector
-from connector.serve import http_runner
 from connector.settings import Settings
+from connector.web.server import HttpServer
 from tests.wire import TOKEN
 
 
@@ -37,13 +35,8 @@ def settings(**overrides: str) -> Settings:
 async def serving(**overrides: str) -> AsyncIterator[Served]:
     """A running connector with these settings."""
     connector = Connector(settings(**overrides))
-    runner = http_runner(connector)
-    await runner.setup()
+    server = HttpServer(connector.app, connector.settings)
     try:
-        assert runner.server is not None
-        connector.short_cut(runner.server)
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        yield Served(connector, runner.addresses[0][1])
+        yield Served(connector, await server.start())
     finally:
-        await runner.cleanup()
+        await server.stop()

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from multidict import CIMultiDict
 
-TOKEN = "made-up-token"
+TOKEN = "a-made-up-token-for-tests"
 TIMEOUT = 10.0
 
 
@@ -43,6 +45,35 @@ class Wire:
         """Say that nothing more comes."""
         self._writer.write_eof()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the server is known to have closed the connection."""
+        return self._reader.at_eof() or self._writer.is_closing()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._writer.close()
+
+    async def closed(self) -> None:
+        """Close it, and wait until that is done."""
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+    def stop_reading(self) -> None:
+        """Leave the answers unread from now on."""
+        cast("asyncio.Transport", self._writer.transport).pause_reading()
+
+    def push(self, data: bytes) -> None:
+        """Send bytes without waiting until they are taken."""
+        self._writer.write(data)
+
+    def reset(self) -> None:
+        """Break the connection off (RST), whatever is on its way."""
+        linger = struct.pack("ii", 1, 0)
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._writer.transport.abort()
+
     async def answer(self, *, head: bool = False) -> Answer:
         """The next response; ``head``: it is one to HEAD and has no body."""
         async with asyncio.timeout(TIMEOUT):
@@ -60,16 +91,20 @@ class Wire:
             return await self._reader.read()
 
 
+async def open_wire(port: int, address: str | None = None) -> Wire:
+    """A connection to the server on this port of the loopback interface; ``address``: the one it comes from."""
+    local = None if address is None else (address, 0)
+    return Wire(*await asyncio.open_connection("127.0.0.1", port, local_addr=local))
+
+
 @asynccontextmanager
-async def connect(port: int) -> AsyncIterator[Wire]:
-    """A connection to the server on this port of the loopback interface."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def connect(port: int, address: str | None = None) -> AsyncIterator[Wire]:
+    """The same, closed at the end."""
+    wire = await open_wire(port, address)
     try:
-        yield Wire(reader, writer)
+        yield wire
     finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+        await wire.closed()
 
 
 def post(

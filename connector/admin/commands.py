@@ -18,13 +18,14 @@ from rich.table import Table
 
 from connector import log
 from connector.errors import StartError
-from connector.events.event import document_of, parse_time
+from connector.events.reading import document_of
 from connector.events.redaction import redact
+from connector.events.times import parse_time
 from connector.journal import engines
 from connector.journal.commands import Command, CommandResult, Verb
 from connector.journal.outside import Outside
 from connector.journal.queries import STATES, AttemptsOf, BodyOf, Filter, Find, FindBlocked, ReadStats, SeriesOf
-from connector.settings import Settings, environment
+from connector.settings import Settings, environment, seconds
 
 BATCH: Final = 100
 """Events a command names at most; more go in several commands."""
@@ -37,9 +38,9 @@ class _Time(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """An ISO 8601 time, or an age such as 30m, 12h or 7d, as seconds since the epoch."""
-        units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-        if value[-1:] in units and value[:-1].isdigit():
-            return time.time() - int(value[:-1]) * units[value[-1]]
+        age = None if value[-1:].isdigit() else seconds(value)
+        if age is not None:
+            return time.time() - age
         moment = parse_time(value)
         if moment is None:
             self.fail(f"{value!r} is neither an ISO 8601 time nor an age such as 30m, 12h, 7d", param, ctx)

@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 
 import click
-import orjson
+import msgspec
 
 from connector.errors import ConnectorError, StartError
 from connector.events.event import Event
 from connector.events.schema import Schema
-from connector.external import headers
-from connector.handlers import forward
+from connector.external import headers, mapping, urls
+from connector.handlers import forward, handler_of
 from connector.settings import FORWARDER, Settings, environment
 
 EXIT_FAULT = 2
@@ -33,21 +33,24 @@ def forward_command(variables: dict[str, str] | None, event_file: Path) -> None:
     try:
         settings = Settings.load((environment() if variables is None else variables) | {"HANDLERS": FORWARDER})
         event = _event(event_file, settings)
+        mapped = mapping.from_settings(settings)
     except StartError as fault:
         for line in str(fault).splitlines():
             click.echo(line, err=True)
         sys.exit(EXIT_FAULT)
+    for warning in mapped.warnings if mapped else ():
+        click.echo(f"FORWARD_MAPPING: warning: {warning}", err=True)
     if not forward.chosen(event, settings):
         click.echo(f"Not sent: FORWARD_TYPES leaves {event.event_type} out")
         return
-    click.echo(f"POST {settings.target_url}")
+    click.echo(f"POST {urls.without_secrets(settings.target_url)}")
     click.echo("Content-Type: application/json")
     if settings.target_auth != "none":
         click.echo(f"Authorization: ({settings.target_auth}, not shown)")
-    for name, value in headers.of_event(event).items():
+    for name, value in headers.of_event(event, handler=handler_of(forward.forward).name).items():
         click.echo(f"{name}: {value}")
     click.echo()
-    click.echo(orjson.dumps(orjson.loads(forward.body(event, settings)), option=orjson.OPT_INDENT_2))
+    click.echo(msgspec.json.format(forward.body(event, mapped), indent=2))  # moves white space, and nothing else
 
 
 def _event(file: Path, settings: Settings) -> Event:

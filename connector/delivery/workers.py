@@ -4,40 +4,55 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from msgspec import structs
+
 from connector import log
+from connector.delivery.attempt import Attempt, Attempts
+from connector.delivery.crashes import GUILTY, LONGEST_WAIT, SUSPECT, Crashes
+from connector.delivery.crashes import reason as died
+from connector.delivery.mistakes import Mistakes
 from connector.delivery.waiting import Answers
+from connector.delivery.watchdog import Watchdog
 from connector.errors import Unavailable
 from connector.events.event import Event
+from connector.events.paths import is_absent
 from connector.events.snapshot import Snapshot, after, is_older, snapshot_of
-from connector.handlers import Handler, Handlers
+from connector.facts import facts
+from connector.handlers import Handler, Handlers, mark_of
+from connector.handlers.places import place_of_error
+from connector.handlers.thread import MOST_LEFT_BEHIND
 from connector.journal import Entry, Journal
-from connector.outcome import Mark, Outcome, Postponed, RetryPolicy, decide, done
-
-_LINES: Final = {
-    "done": ("event.processed", "info", "Event processed"),
-    "ignored": ("event.ignored", "info", "Event ignored"),
-    "superseded": ("event.superseded", "info", "Event superseded"),
-    "waiting": ("event.retrying", "warning", "Event will be tried again"),
-    "dead": ("event.dead", "error", "Event is dead"),
-    "held": ("event.dead", "error", "Event is dead and holds its subscriber's events"),
-}
-
+from connector.outcome import (
+    MAX_REASON,
+    DeadLetter,
+    Ignored,
+    Later,
+    Mark,
+    Outcome,
+    Postponed,
+    Retry,
+    RetryPolicy,
+    State,
+    Step,
+    decide,
+    decisive,
+    done,
+    together,
+)
 
 YIELD_AFTER: Final = 8
 """Events that a worker handles before it lets the event loop turn, where nothing else makes it."""
 
-JOURNAL_PAUSE: Final = 0.5
-"""Seconds that a worker waits when the journal cannot be asked which snapshot is the newest."""
+PAUSE: Final = 0.5
+"""Seconds that a worker waits where the journal cannot be asked, or no call of a plain function may begin."""
 
-WATCH_INTERVAL: Final = 0.05
-"""Seconds between looks for handlers that run too long; a handler is cut off that much late at most."""
+ALONE: Final = "an event that may have ended the process runs alone"
+"""The reason under which the others are held meanwhile."""
 
-
-CUT_OFF_AGAIN: Final = 10.0
-"""Seconds after which a handler that went on although it was cut off is cut off again."""
+_log = log.get_logger()
 
 
 class Workers:
@@ -47,6 +62,7 @@ class Workers:
     ``hold_dead``  whether the events behind a dead one wait for an operator
     ``clock``    seconds since the epoch
     ``answers``  with RESPONSE=outcome, who waits for an outcome
+    ``crashes``  remembers what ran when the process died
     """
 
     def __init__(
@@ -60,41 +76,49 @@ class Workers:
         hold_dead: bool,
         clock: Callable[[], float],
         answers: Answers | None = None,
+        crashes: Crashes | None = None,
     ) -> None:
         self._answers = answers
+        self._crashes = crashes or Crashes(None, count)
         self._journal = journal
         self._handlers = handlers
         self._policy = policy
         self._timeout = timeout
         self._hold_dead = hold_dead
         self._clock = clock
-        self._workers = [_Worker() for _ in range(count)]
-        self._watch: asyncio.Task[None] | None = None
+        self._workers = [_Worker(number) for number in range(count)]
+        self._watchdog = Watchdog()
+        self._alone = asyncio.Lock()
+        self._ended = 0
+        self._attempts: Attempts | None = None
+        self._mistakes = Mistakes()
+        self._full: set[str] = set()
         self._stopping = False
         self.stuck = False
         """Whether a handler went on after the drain: the event loop would wait for it for ever."""
 
     def start(self) -> None:
         """Begin to take events."""
-        for number, worker in enumerate(self._workers):
-            worker.task = asyncio.create_task(self._work(worker), name=f"worker-{number}")
-        self._watch = asyncio.create_task(self._cut_off_late(), name="worker-watch")
+        self._crashes.open()
+        self._attempts = Attempts()
+        self._watchdog.start()
+        for worker in self._workers:
+            worker.task = asyncio.create_task(self._work(worker), name=f"worker-{worker.number}")
 
     @property
     def started(self) -> bool:
         """Whether events are being taken: after ``start``, until ``drain`` has ended."""
-        return self._watch is not None
+        return self._attempts is not None
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """What runs until ``drain``; one that ends before has a fault of its own."""
-        tasks = [worker.task for worker in self._workers]
-        return [task for task in (self._watch, *tasks) if task is not None]
+        return [worker.task for worker in self._workers if worker.task is not None]
 
     @property
     def running(self) -> int:
         """How many events are being handled now."""
-        return sum(worker.event is not None for worker in self._workers)
+        return sum(worker.attempt is not None for worker in self._workers)
 
     async def drain(self, timeout: float, *, everything: bool) -> int:
         """Take no new event, let the running ones end, cut off what runs after ``timeout`` seconds.
@@ -107,102 +131,202 @@ class Workers:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._journal.join(), timeout)
         self._stopping = True
-        tasks = {worker.task for worker in self._workers if worker.task is not None}
         for worker in self._workers:
-            if worker.task is not None and worker.event is None:
+            if worker.task is not None and worker.attempt is None:
                 worker.task.cancel()
-        late: set[asyncio.Task[None]] = set()
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=max(0.0, deadline - time.monotonic()))
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        for task in late:
-            task.cancel()
-        if late:
-            _, stuck = await asyncio.wait(late, timeout=1.0)  # a handler that will not end does not hold up the stop
-            self.stuck = bool(stuck)
+        late = await self._late(max(0.0, deadline - time.monotonic()))
+        for worker in late:
+            if worker.attempt is not None:
+                worker.attempt.stop()
+        self.stuck = bool(await self._late(1.0))  # a handler that will not end does not hold up the stop
+        if self._attempts is not None:
+            self._attempts.close()
+            self._attempts = None
+            self._crashes.close()
+            self._watchdog.stop()
         return len(late)
+
+    async def _late(self, timeout: float) -> "list[_Worker]":
+        """The workers that have not ended within ``timeout`` seconds."""
+        tasks = {worker.task for worker in self._workers if worker.task is not None}
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+        return [worker for worker in self._workers if worker.task is not None and not worker.task.done()]
 
     async def _work(self, worker: "_Worker") -> None:
         handled = 0
         while not self._stopping:
             entry = await self._journal.take()
+            event = entry.event
             try:
-                outcome = await self._handle(worker, entry)
+                deaths = self._crashes.deaths(entry.seq)
+                if deaths < SUSPECT:
+                    outcome = await self._handle(worker, entry)
+                elif deaths < GUILTY:
+                    outcome = await self._handle_alone(worker, entry)
+                else:
+                    outcome = Outcome("held" if self._hold_dead else "dead", died(deaths))
+                    self._crashes.end(worker.number, entry.seq)
             except (Postponed, Unavailable) as reason:
-                self._journal.give_back(entry)
-                await asyncio.sleep(0 if isinstance(reason, Postponed) else JOURNAL_PAUSE)
+                self._journal.give_back(entry, reason.waits_for if isinstance(reason, Postponed) else None)
+                is_brief = isinstance(reason, Postponed) and not isinstance(reason, Held)
+                await asyncio.sleep(0 if is_brief else PAUSE)
                 continue
             if outcome is None:
                 self._journal.give_back(entry)
                 continue
             if self._answers is not None:
-                outcome = self._answers.ended(entry.event, outcome)
-            self._say(entry, outcome)
+                outcome = self._answers.ended(event, outcome)
+            facts.outcome(event, outcome.state, outcome.reason, entry.attempt, outcome.ms, outcome.due)
             self._journal.settle(entry, outcome)
             handled += 1
             if handled % YIELD_AFTER == 0:
                 await asyncio.sleep(0)
 
+    async def try_once(self, entry: Entry) -> Outcome:
+        """One attempt to handle an event that nobody has taken from the journal: for tests of handlers."""
+        self._attempts = Attempts()
+        try:
+            outcome = await self._handle(_Worker(0), entry)
+            assert outcome is not None  # noqa: S101 - for the type checker: the event is not due later
+            return outcome
+        finally:
+            self._attempts.close()
+
+    async def _handle_alone(self, worker: "_Worker", entry: Entry) -> Outcome | None:
+        """Handle an event while nothing else runs, after all that can run before it."""
+        if self._alone.locked():
+            raise Held("another event runs alone")
+        async with self._alone:
+            log.event_line(
+                "event.suspect", "Runs alone and last: the process died twice while it ran", entry.event, "warning"
+            )
+            give_up, ended = time.monotonic() + LONGEST_WAIT, -1
+            while (ended != self._ended or self.running) and time.monotonic() < give_up:
+                ended = self._ended
+                await asyncio.sleep(PAUSE)
+            self._journal.hold(ALONE)
+            try:
+                while self.running:  # noqa: ASYNC110 - a rare case, which is to cost the others nothing
+                    await asyncio.sleep(PAUSE / 10)
+                return await self._handle(worker, entry)
+            finally:
+                self._journal.release(ALONE)
+
     async def _handle(self, worker: "_Worker", entry: Entry) -> Outcome | None:
         """The outcome of the event's next attempt; None where it is not due yet."""
-        event = entry.event
-        handler = self._handlers.find(event.event_type)
+        event_type = entry.event.event_type
+        handlers = self._handlers.find(event_type)
+        if len(handlers) == 1 and not entry.progress:
+            return await self._one(worker, entry, handlers[0], entry.attempt)
+        if not handlers:
+            return Outcome("ignored", f"no handler takes {event_type}")
+        return await self._several(worker, entry, handlers)
+
+    async def _several(self, worker: "_Worker", entry: Entry, handlers: Sequence[Handler]) -> Outcome | None:
+        """Run the handlers in their order, those that have ended left out, until one is to be tried again.
+
+        A dead one lets the next begin. What a handler has done is noted at once, so that no retry repeats it.
+        """
+        steps: dict[str, Step] = {}
         applied: tuple[tuple[Mark, Snapshot], ...] = ()
-        mine = snapshot_of(event, entry.seq) if handler is not None and handler.latest_only else None
-        for mark in self._handlers.marks(event):
-            if mine is None:
-                break
-            newest = await self._journal.newest(entry, mark)
-            by = newest.behind
-            if by is None and newest.applied is not None and is_older(mine, newest.applied):
-                by = newest.applied
+        ms, kind = 0, ""
+        for handler in handlers:
+            before = entry.progress.get(handler.name)
+            if before is not None and before.state != "waiting":
+                steps[handler.name] = before
+                continue
+            attempt = before.attempts + 1 if before is not None else 1
+            outcome = await self._one(worker, entry, handler, attempt)
+            if outcome is None:
+                return None
+            ms, kind, applied = ms + outcome.ms, outcome.kind or kind, applied + outcome.applied
+            state: State = "dead" if outcome.state == "held" else outcome.state
+            step = Step(handler.name, state, attempt, outcome.reason, outcome.ms)
+            if outcome.steps:
+                step = outcome.steps[0]
+            steps[handler.name] = step
+            self._note(entry, step)
+            if outcome.state == "waiting":
+                reason = f"{handler.name}: {outcome.reason}"[:MAX_REASON] if len(handlers) > 1 else outcome.reason
+                return structs.replace(outcome, reason=reason, ms=ms, applied=applied, steps=tuple(steps.values()))
+        whole = together(list(steps.values()), ms=ms, kind=kind, hold_dead=self._hold_dead)
+        return structs.replace(whole, applied=applied, steps=tuple(steps.values()))
+
+    def _note(self, entry: Entry, step: Step) -> None:
+        entry.progress = {**entry.progress, step.handler: step}
+        self._journal.note(entry, step)
+
+    async def _one(self, worker: "_Worker", entry: Entry, handler: Handler, attempt: int) -> Outcome | None:
+        """What becomes of one handler: superseded, skipped, or run; None where its event is not due yet."""
+        applied: tuple[tuple[Mark, Snapshot], ...] = ()
+        if handler.latest_only:
+            by, applied = await self._superseded(entry, handler)
             if by is not None:
-                return Outcome("superseded", by.event_id)
-            applied += ((mark, after(mine, newest.applied)),)
+                return Outcome("superseded", by)
         if entry.due is not None and entry.due > self._clock():
             return None
-        if handler is None:
-            return Outcome("ignored", f"no handler takes {event.event_type}")
-        return await self._run(worker, entry, handler, applied)
+        for path in handler.skip_unless:
+            if is_absent(entry.event.field(path)):
+                return Outcome("ignored", f"{path} is missing")
+        return await self._run(worker, entry, handler, attempt, applied)
+
+    async def _superseded(self, entry: Entry, handler: Handler) -> tuple[str | None, tuple[tuple[Mark, Snapshot], ...]]:
+        """The id of the event that makes this one pointless for a ``latest_only`` handler; else what to apply."""
+        mark, mine = mark_of(handler, entry.event), snapshot_of(entry.event, entry.seq)
+        if mark is None or mine is None:
+            return None, ()
+        before, behind = await self._journal.newest(entry, mark)
+        if behind is not None:
+            return behind.event_id, ()
+        if before is not None and before.seq != entry.seq and is_older(mine, before):
+            return before.event_id, ()
+        return None, ((mark, after(mine, before)),)
 
     async def _run(
-        self, worker: "_Worker", entry: Entry, handler: Handler, applied: tuple[tuple[Mark, Snapshot], ...]
+        self,
+        worker: "_Worker",
+        entry: Entry,
+        handler: Handler,
+        attempt: int,
+        applied: tuple[tuple[Mark, Snapshot], ...],
     ) -> Outcome:
+        assert self._attempts is not None  # noqa: S101 - for the type checker: workers run between start and drain
+        if handler.thread is not None and handler.thread.is_full:
+            self._say_full(handler)
+            raise Held(_full(handler))
+        self._full.discard(handler.name)
         event = entry.event
-        started = time.monotonic()
-        fault: BaseException | None = None
-        note: object = None
-        timeout = handler.timeout or self._timeout
-        worker.event, worker.deadline = event, started + timeout
+        given = event if attempt == event.attempt else structs.replace(event, attempt=attempt)
+        self._crashes.begin(worker.number, entry.seq)
+        running = worker.attempt = self._attempts.begin(handler, given, handler.timeout or self._timeout)
         try:
-            note = await handler.call(event)
-        except Postponed:
-            raise
-        except asyncio.CancelledError as raised:
-            if worker.cut_off:
-                fault = TimeoutError(f"cut off after {timeout:g} s")
-            elif self._stopping and worker.task.cancelling():  # type: ignore[union-attr]
-                raise
-            else:
-                fault = raised  # by the handler itself, or something that it waited for: the worker goes on
-        except KeyboardInterrupt:
-            raise
-        except BaseException as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
-            fault = raised
+            ended = await running.ended()
         finally:
-            worker.event = None
-            worker.cut_off = 0
-            if worker.task.cancelling() and not self._stopping:  # type: ignore[union-attr]
-                await worker.go_on()
-        ms = round((time.monotonic() - started) * 1000)
-        if fault is None:
-            return done(note, ms, applied)
+            worker.attempt = None
+            running.stop()
+            self._crashes.end(worker.number, entry.seq)
+            self._ended += 1
+        if ended.stopped:
+            raise asyncio.CancelledError
+        error = None if ended.error is None else decisive(ended.error)
+        if isinstance(error, Postponed):
+            raise error
+        ms = round(ended.seconds * 1000)
+        outcome = done(ended.note, ms, applied) if error is None else self._failed(given, handler, error, ms)
+        facts.attempt(event, handler.name, outcome.state, ended.seconds)
+        if isinstance(error, Later):
+            return structs.replace(outcome, steps=(Step(handler.name, "waiting", attempt - 1, outcome.reason, ms),))
+        return outcome
+
+    def _failed(self, event: Event, handler: Handler, error: BaseException, ms: int) -> Outcome:
+        place = place_of(error, handler)
+        if place and not isinstance(error, TimeoutError):
+            self._mistakes.count(event, handler, error, place)
         now = self._clock()
         return decide(
-            fault,
-            attempt=entry.attempt,
+            error,
+            attempt=event.attempt,
             age=now - event.accepted_at,
             now=now,
             chance=random.random(),  # noqa: S311 - jitter is no secret
@@ -210,53 +334,47 @@ class Workers:
             policy=self._policy,
             max_attempts=handler.max_attempts,
             hold_dead=self._hold_dead,
+            place=place,
         )
 
-    async def _cut_off_late(self) -> None:
-        """One look at all workers now and then costs less than a timer for each event."""
-        while True:
-            await asyncio.sleep(WATCH_INTERVAL)
-            now = time.monotonic()
-            for worker in self._workers:
-                if worker.event is not None and now >= worker.deadline:
-                    if worker.cut_off:
-                        log.event_line(
-                            "handler.stuck", "Handler goes on although it was cut off", worker.event, "error"
-                        )
-                    worker.cut_off_again_at(now + CUT_OFF_AGAIN)
+    @property
+    def troubles(self) -> list[str]:
+        """What keeps events waiting that is no matter of the external system: for ``/ready``."""
+        return [
+            _full(handler) for handler in self._handlers.all if handler.thread is not None and handler.thread.is_full
+        ]
 
-    def _say(self, entry: Entry, outcome: Outcome) -> None:
-        event = entry.event
-        action, level, message = _LINES[outcome.state]
-        if outcome.state == "done":
-            log.event_line(action, outcome.reason or message, event)
+    def _say_full(self, handler: Handler) -> None:
+        if handler.name in self._full:
             return
-        more = {"reason": outcome.reason, "attempt": entry.attempt, "ms": outcome.ms}
-        if outcome.due is not None:
-            more["due"] = outcome.due
-        log.event_line(action, message, event, level, more)
+        self._full.add(handler.name)
+        _log.error(_full(handler), action="handler.threads", handler=handler.name, place=handler.place)
+
+
+def place_of(error: BaseException, handler: Handler) -> str:
+    """The line of the author's code at which ``handler`` failed; an empty text where it said itself how to go on."""
+    if isinstance(decisive(error), (Retry, Later, Ignored, DeadLetter, Postponed)):
+        return ""
+    return place_of_error(error, handler.function) or handler.place
+
+
+class Held(Postponed):
+    """The event cannot run now for a reason of our own, and it would not help to ask again at once."""
+
+
+def _full(handler: Handler) -> str:
+    return (
+        f"{MOST_LEFT_BEHIND} calls of {handler.name} ({handler.place}) were cut off and still run: "
+        "its events wait until one of them ends"
+    )
 
 
 class _Worker:
-    """A worker task, what it is at, and how often that was cut off."""
+    """A worker task, and the attempt that it waits for."""
 
-    __slots__ = ("cut_off", "deadline", "event", "task")
+    __slots__ = ("attempt", "number", "task")
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.task: asyncio.Task[None] | None = None
-        self.event: Event | None = None
-        self.deadline = 0.0
-        self.cut_off = 0
-
-    def cut_off_again_at(self, deadline: float) -> None:
-        """Cancel what is run, and once more at ``deadline`` (``time.monotonic``) if it has not ended by then."""
-        self.cut_off += 1
-        self.deadline = deadline
-        self.task.cancel()  # type: ignore[union-attr]
-
-    async def go_on(self) -> None:
-        """Forget that the task was cancelled, by the watch or by its handler, whatever the handler made of it."""
-        while self.task.uncancel():  # type: ignore[union-attr]
-            pass
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)  # where a cancellation that is still to come arrives
+        self.attempt: Attempt | None = None

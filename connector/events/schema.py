@@ -1,176 +1,154 @@
-"""What an event must have, which subscriber it belongs to, and what to say where it is refused. Pure; no I/O here."""
+"""What an event must have, what it touches, and what to say where it is refused. Pure; no I/O here."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 from uuid import uuid4
 
-import msgspec
-import orjson
+from connector.errors import ConnectorError, Detail, Invalid
+from connector.events.body import MAX_NAME
+from connector.events.event import Event
+from connector.events.event_types import kind_of
+from connector.events.identity import identity_of, says_nothing
+from connector.events.paths import Path, descend, is_absent
+from connector.events.patterns import best
+from connector.events.reading import REQUIRED, Reading, document_of, kind_of_value, read
+from connector.events.resources import Order
 
-from connector.errors import Detail, Invalid, NotJson
-from connector.events.event import MAX_NAME, Event, EventBody, decode
-
-Getter = Callable[[EventBody], Any]
-
-
-def field(path: str) -> Getter:
-    """The function that reads a dotted path such as ``pb_data.sim_info.imsi`` from a body (None where missing).
-
-    Below ``data.variables`` any name is taken. Raises ValueError where the path is no documented field, so that
-    a misspelt setting stops the start rather than refusing every event.
-    """
-    steps = path.split(".")
-    model: Any = EventBody
-    for depth, step in enumerate(steps):
-        if model is dict:
-            read_dict = attrgetter(".".join(steps[:depth]))
-            rest = steps[depth:]
-            return lambda body: _descend(read_dict(body), rest)
-        names = {msgspec_field.name: msgspec_field for msgspec_field in _fields(model)}
-        if step not in names:
-            known = ", ".join(sorted(names)) or "nothing"
-            raise ValueError(f"{path}: no field {step!r} is documented there (known: {known})")
-        model = _model(names[step].type)
-    return attrgetter(path)
+BILL_STATUS: Final = "pb_data.account_info.bill_status"
+"""What an event about an account must have unless REQUIRED_FIELDS says otherwise (the seed's rule)."""
 
 
-class _Field(msgspec.Struct):
-    name: str
-    type: Any
+BEFORE_SETS: Final = (
+    "pb_data.account_info.i_account,data.variables.i_account,pb_data.sim_info.i_account,pb_data.sim_info.imsi"
+)
+"""The default of ORDER_BY when an event had one resource; it stands in files that were copied from ours."""
 
+_EVERY_TYPE: Final = (
+    f"REQUIRED_FIELDS asks for {BILL_STATUS} of every type, so that SIM/Created, SIM/Deleted, Customer/* and others"
+    " without an account are refused; leave it empty to ask for it by type (docs/nsps.md)"
+)
+_ONE_RESOURCE: Final = (
+    "ORDER_BY is the default of an earlier version: a card that moves between accounts is not kept in order, nor are"
+    " customers, numbers and invoices; leave it empty to order by what each type touches (docs/nsps.md)"
+)
 
-def _fields(model: Any) -> list[_Field]:
-    if not (isinstance(model, type) and issubclass(model, msgspec.Struct)):
-        return []
-    hints = get_type_hints(model)
-    return [_Field(f.encode_name, hints[f.name]) for f in msgspec.structs.fields(model)]
-
-
-def _model(annotation: Any) -> Any:
-    """The struct or ``dict`` that a field's annotation is about, else None."""
-    if get_origin(annotation) in (Union, UnionType, Annotated):
-        return next(filter(None, map(_model, get_args(annotation))), None)
-    if get_origin(annotation) is dict:
-        return dict
-    return annotation if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct) else None
-
-
-def _descend(value: Any, steps: Sequence[str]) -> Any:
-    for step in steps:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(step)
-    return value
+MOST_TYPES: Final = 1000
+"""Event types for which is remembered what they need; senders may make up more."""
 
 
 class Schema:
-    """What an event must have, and which subscriber it belongs to."""
+    """What an event must have, and what it touches."""
 
     def __init__(
         self,
-        required: Sequence[str],
-        order_by: Sequence[str],
+        required: Sequence[str] | None = None,
+        order_by: str = "",
         require: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """``require`` gives the further fields that events of a type must have; ``*`` stands for all other types.
+        """The rules of a connector.
 
-        Raises ValueError where a path is no documented field.
+        ``required``  the fields that every event must have; None: ``bill_status`` where the type is documented with an
+                      account, or not documented at all (``connector.events.event_types``). ``data.event_type`` always
+        ``order_by``  what ORDER_BY says; empty: the table of event types
+        ``require``   further fields that events must have, by type or pattern (``connector.events.patterns``)
+
+        Raises ValueError where a path cannot be read, or ORDER_BY is not as its grammar says.
         """
-        self._required = [(path, field(path)) for path in required]
-        self._require = {name: [(path, field(path)) for path in paths] for name, paths in (require or {}).items()}
-        self._order_by = [(path.rpartition(".")[2], field(path)) for path in order_by]
+        self.by_type = required is None
+        self.required = [Path(path) for path in required or ()]
+        self.require = {name: [Path(path) for path in paths] for name, paths in (require or {}).items()}
+        self._by_event_type: dict[str, tuple[Path, ...]] = {}
+        self._order = Order(order_by)
+        self.warnings = [*(path.warning for path in self.required if path.warning), *self._order.warnings]
+        if BILL_STATUS in (required or ()):
+            self.warnings.append(_EVERY_TYPE)
+        if self._order.text == BEFORE_SETS:
+            self.warnings.append(_ONE_RESOURCE)
 
     def parse(self, raw: bytes, request_id: str, unique_id: str, accepted_at: float) -> Event:
-        """The event in ``raw``. Raises NotJson (400) or Invalid (422) with every fault that was found."""
+        """The event in ``raw``. Raises NotJson (400) or Invalid (422) with every error that was found."""
         try:
-            body = decode(raw)
-            # Fields that nobody modelled are skipped unread: their UTF-8 and their surrogates are looked at here.
-            if not raw.isascii():
-                raw.decode()
-            if b"\\" in raw and (b"\\ud" in raw or b"\\uD" in raw):
-                orjson.loads(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, orjson.JSONDecodeError) as fault:
-            raise self._refusal(raw, fault) from None
-        for _, read in self._required:
-            value = read(body)
-            if value is None or value == "":
-                raise Invalid(details=self._missing(body))
+            reading = read(raw)
+        except Invalid as error:
+            raise Invalid(details=[*error.details, *self._also_missing(raw, error.details)]) from None
+        body = reading.body
         event_type = body.data.event_type
-        if self._require and (details := self._missing(body)):
+        if event_type.isspace() or _CONTROL.search(event_type):
+            text = "A name without control characters is expected"
+            raise Invalid(details=[Detail(["data", "event_type"], text)])
+        if details := self._missing(event_type, reading):
             raise Invalid(details=details)
-        event_id = body.event_id or str(uuid4())
-        if not event_id.isprintable():
-            raise Invalid(details=[Detail(["event_id"], "Control characters are not allowed")])
-        if not event_type.isprintable():
-            raise Invalid(details=[Detail(["data", "event_type"], "Control characters are not allowed")])
+        event_id = body.event_id
+        if not event_id or says_nothing(event_id):
+            event_id = str(uuid4())
+        elif not event_id.isprintable():
+            event_id = _escaped(event_id)
         return Event(
             event_id,
             event_type,
-            self._lane(body, event_id),
+            tuple(self._order.resources_of(event_type, reading).values()),
             request_id,
             unique_id,
             accepted_at,
-            raw,
-            body=body,
+            reading.raw,
+            _identity=identity_of(body),
+            _reading=reading,
         )
 
-    def _lane(self, body: EventBody, event_id: str) -> str:
-        for name, read in self._order_by:
-            value = read(body)
-            if type(value) is int:
-                lane = f"{name}:{value}"
-            elif isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable():
-                lane = f"{name}:{int(value) if name.startswith('i_') and value.isdecimal() else value}"
-            else:
-                continue
-            if len(lane) <= MAX_NAME:
-                return lane
-        return f"event_id:{event_id}"
+    @property
+    def ordering(self) -> str:
+        """Names the rule of order, and changes with it: a journal makes its resources anew then."""
+        return f"resources 1: {self._order.text}"
 
-    def _missing(self, body: EventBody) -> list[Detail]:
-        more = self._require.get(body.data.event_type, self._require.get("*", []))
-        fields = [*self._required, *more]
-        return [Detail([*path.split(".")], _REQUIRED) for path, read in fields if read(body) in (None, "")]
+    def resources_of(self, event: Event) -> tuple[str, ...]:
+        """What an event touches by the rule of order. Raises ConnectorError where its body cannot be read."""
+        return tuple(self._order.resources_of(event.event_type, event.reading).values())
 
-    def _refusal(self, raw: bytes, fault: Exception) -> NotJson | Invalid:
-        if not raw.strip():
-            return NotJson("The body is empty; a JSON object is expected")
+    def required_of(self, event_type: str) -> list[str]:
+        """The paths of what an event of this type must have."""
+        return [path.text for path in self._paths(event_type)]
+
+    def _paths(self, event_type: str) -> tuple[Path, ...]:
+        paths = self._by_event_type.get(event_type)
+        if paths is None:
+            by_type = [_BILL_STATUS] if self.by_type and kind_of(event_type).has_account else []
+            paths = (*by_type, *self.required, *(best(self.require, event_type) or ()))
+            if len(self._by_event_type) < MOST_TYPES:
+                self._by_event_type[event_type] = paths
+        return paths
+
+    def _missing(self, event_type: str, reading: Reading) -> list[Detail]:
+        details: list[Detail] = []
+        for path in self._paths(event_type):
+            value = path(reading)
+            if value is None or is_absent(value):
+                came = reading.unreadable.get(path.text)
+                text = REQUIRED if came is None else f"Field required: {kind_of_value(came)} there cannot be read"
+                details.append(Detail(_loc(path.text), text))
+        return details
+
+    def _also_missing(self, raw: bytes, known: Sequence[Detail]) -> Iterator[Detail]:
+        """The required fields that a body without a legal id or event type lacks beside."""
         try:
-            document = orjson.loads(raw)
-        except (orjson.JSONDecodeError, RecursionError) as syntax:
-            return NotJson(f"The body is not JSON: {_printable(str(syntax))}")
-        if not isinstance(fault, msgspec.ValidationError):
-            return NotJson(f"The body is not JSON: {_printable(str(fault))}")
-        details = [_detail(str(fault))]
-        for path, _ in self._required:
-            if _descend(document, path.split(".")) in (None, "") and all(path.split(".") != d.loc for d in details):
-                details.append(Detail([*path.split(".")], _REQUIRED))
-        return Invalid(details=details)
+            document = document_of(raw)
+        except ConnectorError:
+            return
+        for path in [_BILL_STATUS] * self.by_type + self.required:
+            loc = _loc(path.text)
+            if is_absent(descend(document, path.text.split("."))) and all(detail.loc != loc for detail in known):
+                yield Detail(loc, REQUIRED)
 
 
-_FAULT = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
-_STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
-_MISSING = re.compile(r"missing required field `(?P<name>[^`]+)`")
+_BILL_STATUS: Final = Path(BILL_STATUS)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-_REQUIRED = "Field required: it is missing, null or empty"
+def _loc(path: str) -> list[str | int]:
+    """Where a path leads to, as steps where it has plain ones."""
+    return [*path.split(".")] if path.replace(".", "").replace("_", "").isalnum() else [path]
 
 
-def _detail(fault: str) -> Detail:
-    """msgspec's sentence, e.g. "Expected `str`, got `int` - at `$.event_id`", as loc and msg."""
-    found = _FAULT.match(fault)
-    text, path = (found["text"], found["path"] or "") if found else (fault, "")
-    loc: list[str | int] = [
-        step["name"] or (int(step["index"]) if step["index"].isdigit() else step["index"])
-        for step in _STEP.finditer(path)
-    ]
-    if missing := _MISSING.search(text):
-        return Detail([*loc, missing["name"]], _REQUIRED)
-    return Detail(loc, _printable(text))
-
-
-def _printable(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode()[:200]
+def _escaped(event_id: str) -> str:
+    """An id with what cannot be printed as an escape: it goes into logs, headers and terminals."""
+    return event_id.encode("unicode_escape").decode()[:MAX_NAME]

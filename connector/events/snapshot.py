@@ -1,12 +1,41 @@
 """Which of two snapshots of a subscriber is newer. Pure.
 
 Decided by ``updated_at``, then ``created_at``, then ``data.variables.event_time``: the first of them that both have and
-that differs. A tie, or no time that both have, goes by the order of acceptance.
+that differs. A tie, or no time that both have, goes by the order of acceptance. A time that cannot be read counts as
+missing, and so do all times of a snapshot that claims to be taken more than an hour after the connector accepted it:
+one clock that is ahead must not make every later snapshot an old one.
+
+NSPS caches PortaBilling's answers (guide, "Cache TTL"), so a snapshot may be as much older than its ``updated_at``
+says. ``decide_by("event_time")`` takes for its time the ``event_time``, where that lies within the cache's time before
+``updated_at``: between snapshots further apart than that nothing changes. One rule holds in a process, as there is one
+order of snapshots.
 """
+
+from typing import Any, Final, Literal
 
 import msgspec
 
-from connector.events.event import Event, EventBody, parse_time
+from connector.errors import ConnectorError
+from connector.events.body import EventBody
+from connector.events.event import Event
+from connector.events.times import parse_time
+
+AHEAD: Final = 3600.0
+"""Seconds that a sender's clock may be ahead of the connector's."""
+
+
+CACHED: Final = 5.0
+"""Seconds for which NSPS caches what PortaBilling answered."""
+
+NewestBy = Literal["updated_at", "event_time"]
+
+_newest_by: NewestBy = "updated_at"
+
+
+def decide_by(rule: NewestBy) -> None:
+    """Say which time decides between snapshots that NSPS's cache may have swapped (``NEWEST_BY``)."""
+    global _newest_by  # one order of snapshots in a process
+    _newest_by = rule
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -24,18 +53,34 @@ class Snapshot(msgspec.Struct, frozen=True):
         return self.updated, self.created, self.happened
 
 
-def snapshot(body: EventBody, seq: int, event_id: str) -> Snapshot:
-    """The snapshot that an event carries."""
-    times = (body.updated_at, body.created_at, body.data.variables.get("event_time"))
-    updated, created, happened = (time.timestamp() if (time := parse_time(text)) else None for text in times)
+def snapshot(body: EventBody, seq: int, event_id: str, now: float | None = None) -> Snapshot:
+    """The snapshot that an event carries; ``now`` is when it was accepted, in seconds since the epoch."""
+    updated, created, happened = (time.timestamp() if (time := parse_time(text)) else None for _, text in _times(body))
+    if now is not None and any(time is not None and time > now + AHEAD for time in (updated, created, happened)):
+        return Snapshot(None, None, None, seq, event_id)
+    if _newest_by == "event_time" and updated is not None and happened is not None:
+        updated = min(max(happened, updated - CACHED), updated)
     return Snapshot(updated, created, happened, seq, event_id)
 
 
+def unreadable_times(body: EventBody) -> list[str]:
+    """The paths of the times that stand in a body and cannot be read."""
+    return [path for path, text in _times(body) if text not in (None, "") and parse_time(text) is None]
+
+
+def _times(body: EventBody) -> tuple[tuple[str, Any], ...]:
+    return (
+        ("updated_at", body.updated_at),
+        ("created_at", body.created_at),
+        ("data.variables.event_time", body.data.variables.get("event_time")),
+    )
+
+
 def snapshot_of(event: Event, seq: int) -> Snapshot | None:
-    """The snapshot of an accepted event; None where its body cannot be read any more, as after a rotten bit."""
+    """The snapshot of an accepted event with this sequence number; None where its body cannot be read any more."""
     try:
-        return snapshot(event.body, seq, event.event_id)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return snapshot(event.body, seq, event.event_id, event.accepted_at)
+    except ConnectorError:
         return None
 
 

@@ -1,68 +1,101 @@
-"""The client for the one external system that this connector changes.
+"""The client for one external system that this connector changes.
 
 A call passes, in this order: the breaker and the concurrency limit (a permit), the rate limit (a turn), the
-authorization (a header), the wire. What comes back is judged by the table in ``failures``; whatever the table says,
-the breaker is told whether the target as a whole seems to be there.
+authorization (a header), the wire. What comes back is judged by the table in ``failures``; whatever the table says, the
+breaker is told whether the target as a whole seems to be there.
+
+What a call that cannot be made now does to its event:
+
+===================================================  ==============================  ==============================
+                                                     the first call of its attempt   a later one
+===================================================  ==============================  ==============================
+the target is held (breaker, Retry-After)            given back, no attempt spent    waits in place, then retry
+its turn is too far away (rate, concurrency)         given back, no attempt spent    retry
+this machine lacks something (descriptors, names)    given back, no attempt spent    retry
+===================================================  ==============================  ==============================
+
+An attempt that has made a call spends itself, since the call would be made again without bound.
 """
 
 import asyncio
-import os
 import random
-import ssl
+import re
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Never
+from urllib.parse import urlencode
+from xml.etree.ElementTree import Element
 
-import aiohttp
 import msgspec
 from aiohttp import hdrs
-from multidict import CIMultiDictProxy
 from yarl import URL
 
-from connector.errors import StartError
+from connector import log
 from connector.events.event import Event
 from connector.external import headers as headers_of
-from connector.external.breaker import Breaker, Gate, Permit, Rules
-from connector.external.credentials import Authorization, authorization
-from connector.external.failures import Kind, TargetAway, TargetBusy, TargetRetry, counts, judge
+from connector.external import urls
+from connector.external.attempt import Calls, calls_of
+from connector.external.body import JSON, Body, Files, Form, body_of
+from connector.external.breaker import CANDIDATES, Breaker, Permit, Rules, Subject
+from connector.external.credentials import Authorization, NoToken, authorization, secrets_of
+from connector.external.failures import counts, judge
+from connector.external.hooks import Verdict, has_hook, verdict_on
 from connector.external.limits import RateLimit
+from connector.external.mapping import MappingFile
+from connector.external.mistakes import mistake
+from connector.external.response import (
+    Kind,
+    TargetBusy,
+    TargetDead,
+    TargetFailed,
+    TargetIgnored,
+    TargetMistake,
+    TargetResponse,
+    TargetRetry,
+    TargetUnavailable,
+)
+from connector.external.said import Masks
+from connector.external.tls import Trust
+from connector.external.wire import NoAnswer, OwnLack, Sender, Wire
+from connector.facts import facts
 from connector.settings import Settings, StatusOutcome
 
 MAX_WAIT: Final = 5.0
 """Seconds that a call waits for a permit and for its turn, each; then its event goes back. It keeps an event that
 waits from being cut off by HANDLER_TIMEOUT, which would spend an attempt."""
 
-MAX_PAUSE: Final = 60.0
-"""Seconds for which a 429 with ``Retry-After`` stops all calls at most; its own event waits as long as it says."""
+SWEEP: Final = 1.0
+"""Seconds, spread by a half, after which events that were given back are let in again, as far as calls may be made.
 
-MAX_ANSWER: Final = 1 << 20
-"""Bytes of an answer that are read."""
+For those that met a lack of this machine, or whose turn was too far away; and for those that were still on their way
+back when the target was released."""
 
-KEEPALIVE: Final = 15.0
-"""Seconds an idle connection is kept; few servers close one sooner."""
+SPREAD: Final = 0.2
+"""The part of a Retry-After over which those who waited for it come back."""
 
-_JSON: Final = "application/json"
+_OUTCOMES: Final = frozenset({"done", "retry", "dead", "ignored"})
+
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HEADER_VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What the target answered: ``status``, ``headers`` and the whole ``body``."""
+_log = log.get_logger()
 
-    status: int
-    headers: CIMultiDictProxy[str]
-    body: bytes
 
-    def json(self) -> Any:
-        """The body's JSON. Raises TargetRetry where it is none: what the target did is not known."""
-        try:
-            return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise TargetRetry(
-                f"the target answered {self.status} with a body that is no JSON", Kind.FAILED, self.status
-            ) from None
+class Held(NamedTuple):
+    """Calls are held: why, what kind of failure that is, and for how many seconds still."""
+
+    reason: str
+    kind: str
+    seconds: float
 
 
 class TargetState(msgspec.Struct, frozen=True):
-    """The client at a moment: ``breaker`` closed, open or half_open, and why; calls allowed, under way and waiting."""
+    """The client at a moment: ``breaker`` closed, open or half_open, and why; calls allowed, under way and waiting.
+
+    ``scope``  the one event type that is held; None for all
+    """
 
     breaker: str
     reason: str
@@ -71,13 +104,19 @@ class TargetState(msgspec.Struct, frozen=True):
     waiting: int
     calls: int
     failures: int
+    scope: str | None = None
 
 
 class Target:
-    """One external system, as the TARGET_* and BREAKER_* settings describe it.
+    """One external system, as its settings (TARGET_*, BREAKER_*) describe it.
 
-    ``gate``   held while the target is away: the lanes
-    ``clock``  seconds, steady
+    ``name``     "target" for the one of TARGET_URL
+    ``clock``    seconds, steady
+    ``hold``     is called with the reason and the seconds when calls are held
+    ``release``  is called when those who were given back for the target may come again: how many, None for all
+    ``free``     is called when calls go on without limit
+    ``mapping``  what FORWARD_MAPPING says, for the forwarder
+    ``wire``     what sends requests in place of sockets, in tests
     Raises StartError where a certificate or key cannot be read. To be opened before the first call and closed after
     the last, within the event loop.
     """
@@ -86,17 +125,29 @@ class Target:
         self,
         settings: Settings,
         *,
-        gate: Gate,
         clock: Callable[[], float],
+        name: str = "target",
         chance: Callable[[], float] = random.random,
-        note: Callable[[str], None] = lambda _: None,
+        hold: Callable[[str, float], None] = lambda _, __: None,
+        release: Callable[[int | None], None] = lambda _: None,
+        free: Callable[[], None] = lambda: None,
+        mapping: MappingFile | None = None,
+        wire: Sender | None = None,
     ) -> None:
+        self.name = name
+        self.mapping = mapping
         self.settings = settings
-        self._base = settings.target_url.rstrip("/")
-        self._url = URL(settings.target_url)
-        self._ssl = _ssl_context(settings)
-        self._timeout = aiohttp.ClientTimeout(
-            total=settings.target_timeout, sock_connect=settings.target_connect_timeout
+        self._who = "the target" if name == "target" else name
+        self._url = URL(settings.target_url, encoded=True)
+        self._clock, self._chance = clock, chance
+        self._hold, self._release = hold, release
+        self._gives_back = settings.response != "outcome"
+        self._masks = Masks(secrets_of(settings))
+        prefix = name.upper()
+        self._wire: Sender = wire or Wire(
+            Trust(settings.target_ca_file, settings.target_cert_file, settings.target_key_file, prefix=prefix),
+            settings.target_timeout,
+            settings.target_connect_timeout,
         )
         self._rate = RateLimit(
             settings.target_rate, settings.target_burst or round(settings.target_rate), clock, asyncio.sleep
@@ -108,235 +159,466 @@ class Target:
                 settings.breaker_calls,
                 settings.breaker_cool_down,
                 settings.breaker_cool_down_max,
+                settings.retry_max,
             ),
             settings.target_concurrency or settings.workers,
-            gate,
-            later=lambda wait, call: asyncio.get_running_loop().call_later(wait, call),
+            name=name,
+            later=self._later,
             chance=chance,
-            note=note,
+            opened=self._opened,
+            released=self._released,
+            closed=free,
         )
-        self._authorization: Authorization = authorization(settings, self._post_form, clock)
-        self._session: aiohttp.ClientSession | None = None
+        self._authorization: Authorization = authorization(settings, self._post_form, clock, self._who)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._held_for = self._held_until = 0.0
+        self._spreads = False
+        self._free = free
+        self._lack = ""
+        self._sweeping: asyncio.TimerHandle | None = None
         self._calls = self._failures = 0
 
     async def open(self) -> None:
         """Get ready for calls; nothing is sent yet."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl, keepalive_timeout=KEEPALIVE),
-            timeout=self._timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=True,
-            headers={hdrs.USER_AGENT: "nsps-connector"},
-        )
+        self._loop = asyncio.get_running_loop()
+        await self._wire.open()
+        self._sweep()
 
     async def close(self) -> None:
         """Close all connections."""
         self._breaker.stop()
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await self._authorization.close()
+        await self._wire.close()
 
     def state(self) -> TargetState:
         """How things stand now."""
-        limit = self._breaker.limit
+        breaker, limit = self._breaker, self._breaker.limit
         return TargetState(
-            self._breaker.state,
-            self._breaker.reason,
+            breaker.state,
+            breaker.reason,
             limit.limit,
             limit.in_use,
             limit.waiting,
             self._calls,
             self._failures,
+            breaker.scope,
         )
 
-    def away(self) -> str | None:
-        """Why the target counts as away, while it does and no probe is due; else None."""
-        return self._breaker.reason if self._breaker.state == "open" else None
+    def held(self, event_type: str | None = None) -> Held | None:
+        """That calls for events of this type are held, while they are and no probe is due; else None."""
+        if not self._breaker.holds(event_type):
+            return None
+        return Held(self._breaker.reason, str(self._breaker.kind), max(self._held_until - self._clock(), 0.0))
 
-    async def get(self, path: str = "", **options: Any) -> Answer:
+    async def get(
+        self,
+        path: str = "",
+        values: Mapping[str, urls.Value] | None = None,
+        *,
+        event: Event | None = None,
+        params: Mapping[str, urls.Value] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        outcomes: Mapping[int, StatusOutcome] | None = None,
+        **wrong: Never,
+    ) -> TargetResponse:
         """``request`` with GET."""
-        return await self.request(hdrs.METH_GET, path, **options)
+        return await self.request(
+            hdrs.METH_GET, path, values,
+            event=event, params=params, headers=headers, timeout=timeout, outcomes=outcomes, **wrong,
+        )  # fmt: skip
 
-    async def post(self, path: str = "", **options: Any) -> Answer:
+    async def post(
+        self,
+        path: str = "",
+        values: Mapping[str, urls.Value] | None = None,
+        *,
+        event: Event | None = None,
+        step: str = "",
+        json: Any = None,
+        form: Form | None = None,
+        xml: "str | Element | None" = None,
+        text: str | None = None,
+        data: bytes | None = None,
+        files: Files | None = None,
+        params: Mapping[str, urls.Value] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        outcomes: Mapping[int, StatusOutcome] | None = None,
+        **wrong: Never,
+    ) -> TargetResponse:
         """``request`` with POST."""
-        return await self.request(hdrs.METH_POST, path, **options)
+        return await self.request(
+            hdrs.METH_POST, path, values,
+            event=event, step=step, json=json, form=form, xml=xml, text=text, data=data, files=files,
+            params=params, headers=headers, timeout=timeout, outcomes=outcomes, **wrong,
+        )  # fmt: skip
 
-    async def put(self, path: str = "", **options: Any) -> Answer:
+    async def put(
+        self,
+        path: str = "",
+        values: Mapping[str, urls.Value] | None = None,
+        *,
+        event: Event | None = None,
+        step: str = "",
+        json: Any = None,
+        form: Form | None = None,
+        xml: "str | Element | None" = None,
+        text: str | None = None,
+        data: bytes | None = None,
+        files: Files | None = None,
+        params: Mapping[str, urls.Value] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        outcomes: Mapping[int, StatusOutcome] | None = None,
+        **wrong: Never,
+    ) -> TargetResponse:
         """``request`` with PUT."""
-        return await self.request(hdrs.METH_PUT, path, **options)
+        return await self.request(
+            hdrs.METH_PUT, path, values,
+            event=event, step=step, json=json, form=form, xml=xml, text=text, data=data, files=files,
+            params=params, headers=headers, timeout=timeout, outcomes=outcomes, **wrong,
+        )  # fmt: skip
 
-    async def patch(self, path: str = "", **options: Any) -> Answer:
+    async def patch(
+        self,
+        path: str = "",
+        values: Mapping[str, urls.Value] | None = None,
+        *,
+        event: Event | None = None,
+        step: str = "",
+        json: Any = None,
+        form: Form | None = None,
+        xml: "str | Element | None" = None,
+        text: str | None = None,
+        data: bytes | None = None,
+        files: Files | None = None,
+        params: Mapping[str, urls.Value] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        outcomes: Mapping[int, StatusOutcome] | None = None,
+        **wrong: Never,
+    ) -> TargetResponse:
         """``request`` with PATCH."""
-        return await self.request(hdrs.METH_PATCH, path, **options)
+        return await self.request(
+            hdrs.METH_PATCH, path, values,
+            event=event, step=step, json=json, form=form, xml=xml, text=text, data=data, files=files,
+            params=params, headers=headers, timeout=timeout, outcomes=outcomes, **wrong,
+        )  # fmt: skip
 
-    async def delete(self, path: str = "", **options: Any) -> Answer:
+    async def delete(
+        self,
+        path: str = "",
+        values: Mapping[str, urls.Value] | None = None,
+        *,
+        event: Event | None = None,
+        step: str = "",
+        json: Any = None,
+        form: Form | None = None,
+        xml: "str | Element | None" = None,
+        text: str | None = None,
+        data: bytes | None = None,
+        files: Files | None = None,
+        params: Mapping[str, urls.Value] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        outcomes: Mapping[int, StatusOutcome] | None = None,
+        **wrong: Never,
+    ) -> TargetResponse:
         """``request`` with DELETE."""
-        return await self.request(hdrs.METH_DELETE, path, **options)
+        return await self.request(
+            hdrs.METH_DELETE, path, values,
+            event=event, step=step, json=json, form=form, xml=xml, text=text, data=data, files=files,
+            params=params, headers=headers, timeout=timeout, outcomes=outcomes, **wrong,
+        )  # fmt: skip
 
     async def request(
         self,
         method: str,
         path: str = "",
+        values: Mapping[str, urls.Value] | None = None,
         *,
         event: Event | None = None,
         step: str = "",
         json: Any = None,
+        form: Form | None = None,
+        xml: "str | Element | None" = None,
+        text: str | None = None,
         data: bytes | None = None,
-        params: Mapping[str, str | int] | None = None,
+        files: Files | None = None,
+        params: Mapping[str, urls.Value] | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
         outcomes: Mapping[int, StatusOutcome] | None = None,
-    ) -> Answer:
+        **wrong: Never,
+    ) -> TargetResponse:
         """One call; the answer where all went well.
 
-        ``path``      put after TARGET_URL; a part that comes from data must be quoted
-        ``event``     what the call is for: its id goes along as Idempotency-Key, its trace as trace headers
+        ``path``      put after TARGET_URL; ``{name}`` in it stands for ``values["name"]``, percent-encoded
+        ``event``     what the call is for: its key goes along as Idempotency-Key, its trace as trace headers
         ``step``      a name for this call, where a handler makes several that change something for one event
-        ``json``      the body, anything that has a JSON form; ``data`` a body that is JSON already, or with a
-                      Content-Type among ``headers`` anything else
+        ``json``, ``form``, ``xml``, ``text``, ``data``, ``files``
+                      the body: anything that has a JSON form; fields; a text or an Element; a text; bytes (JSON,
+                      unless ``headers`` name another Content-Type); parts of a multipart (with ``form`` for fields)
+        ``timeout``   seconds for this call in all, in place of TARGET_TIMEOUT
         ``outcomes``  what a status means in this call, over TARGET_STATUS and the table
 
-        Raises TargetFailed: TargetRetry, TargetDead, TargetIgnored, or TargetAway and TargetBusy, which put the event
-        back and spend no attempt. A handler lets them pass.
+        Raises TargetFailed (see ``response``): a handler lets it pass, or catches what it knows better.
         """
-        url = self._url_of(path)
-        fields: dict[str, str] = headers_of.of_event(event, step) if event is not None else {}
-        if json is not None:
-            data = msgspec.json.encode(json)
-        if data is not None:
-            fields[hdrs.CONTENT_TYPE] = _JSON
-        if headers:
-            fields.update(headers)
-        permit = await self._breaker.enter(MAX_WAIT)
-        answered, failure = False, None
+        outcomes = {**self.settings.target_status, **_checked(outcomes)} if outcomes else self.settings.target_status
+        if self._loop is not None and asyncio.get_running_loop() is not self._loop:
+            raise mistake("a call of another event loop's: in a thread, use from_thread(target().get(...))")
+        if wrong:
+            raise mistake(f"a call has no option {', '.join(f'{name}=' for name in sorted(wrong))}")
+        calls = calls_of(event)
+        url, shown = self._url_of(path, values, params)
+        fields = self._fields(event, step, calls.handler, headers)
+        if (
+            json is None
+            and form is None
+            and xml is None
+            and text is None
+            and files is None
+            and (data is None or type(data) is bytes)
+        ):
+            body = None if data is None else Body(data, JSON)
+        else:
+            body = await _body(json, form, xml, text, data, files)
+        if body is not None:
+            fields.setdefault(hdrs.CONTENT_TYPE, body.content_type)
+        send = _Send(method, url, None if body is None else body.data, fields, _seconds(timeout), shown)
+        return await self._call(send, calls, calls.event or event, outcomes)
+
+    async def _call(
+        self, send: "_Send", calls: Calls, event: Event | None, outcomes: Mapping[int, StatusOutcome]
+    ) -> TargetResponse:
+        subject = Subject() if event is None else Subject(_subscriber(event), event.event_type)
+        permit = await self._permit(subject, calls)
+        answered, failure, everybody = False, None, False
+        started = time.monotonic()
         try:
-            await self._take_turn(permit)
+            await self._take_turn(permit, calls)
             self._calls += 1
-            answer = await self._authorized(method, url, params, data, fields)
+            response = await self._authorized(send)
             answered = True
-            if counts(answer.status):
-                failure = f"the target answered {answer.status}"
-        except TargetRetry as fault:
-            failure = str(fault)
-            if not self._breaker.stands(permit):
-                raise TargetAway(failure) from None
-            raise
+            calls.made += 1
+            if self._lack:
+                self._lacks_nothing()
+            failed, failure = self._judged(response, outcomes, event)
+            self._say(send, event, started, response.status)
+            if failed is not None and self._is_held_by(failed, permit):
+                raise self._given_back(failed, calls)
+        except NoAnswer as error:
+            failure, everybody = f"{self._who} {error}", error.everybody
+            self._say(send, event, started, None, failure)
+            failed = TargetRetry(self._masks.line(failure, event), Kind.DOWN)
+        except NoToken as error:
+            self._breaker.hold(permit, error.at_least, str(error), error.kind, everybody=True)
+            raise self._given_back(TargetRetry(str(error), error.kind, after=error.at_least), calls) from None
+        except OwnLack as error:
+            self._lacks(str(error))
+            raise self._given_back(TargetRetry(str(error), Kind.DOWN), calls) from None
         finally:
             self._failures += failure is not None
             stood = self._breaker.stands(permit)
-            self._breaker.leave(permit, answered=answered, failure=failure)
-        return self._judged(answer, {**self.settings.target_status, **(outcomes or {})}, failure, stood)
+            self._breaker.leave(permit, answered=answered, failure=failure, everybody=everybody)
+        if failed is None:
+            return response
+        if failure is not None and not stood and isinstance(failed, TargetRetry):
+            raise self._given_back(failed, calls)
+        raise failed
 
-    async def _take_turn(self, permit: Permit) -> None:
+    async def _permit(self, subject: Subject, calls: Calls) -> Permit:
+        try:
+            return await self._breaker.enter(MAX_WAIT, subject, in_place=calls.made > 0 or not self._gives_back)
+        except TargetUnavailable as unavailable:
+            raise self._given_back(TargetRetry(str(unavailable), unavailable.kind), calls, type(unavailable)) from None
+
+    async def _take_turn(self, permit: Permit, calls: Calls) -> None:
         if not await self._rate.turn(MAX_WAIT):
-            raise TargetBusy(f"TARGET_RATE allows no call within {MAX_WAIT:g} s")
+            busy = TargetRetry(f"TARGET_RATE allows no call within {MAX_WAIT:g} s", Kind.RATE_LIMITED)
+            raise self._given_back(busy, calls, TargetBusy)
         if not self._breaker.stands(permit):
-            raise TargetAway(self._breaker.reason)
+            raise self._given_back(TargetRetry(self._breaker.reason, self._breaker.kind), calls)
+
+    def _given_back(
+        self, failed: TargetFailed, calls: Calls, kind: type[TargetUnavailable] = TargetUnavailable
+    ) -> TargetFailed:
+        """What to raise for a call that could not be made, or was refused for now; see the head of this file."""
+        if calls.made > (failed.response is not None) or not self._gives_back:
+            return failed
+        if kind is TargetBusy:
+            return TargetBusy(str(failed), waits_for=self.name)
+        return TargetUnavailable(str(failed), failed.kind, waits_for=self.name)
 
     def _judged(
-        self, answer: Answer, outcomes: Mapping[int, StatusOutcome], failure: str | None, stood: bool
-    ) -> Answer:
-        fault = judge(answer.status, answer.body, answer.headers.get(hdrs.RETRY_AFTER), outcomes, datetime.now(UTC))
-        if fault is None:
-            return answer
-        if isinstance(fault, TargetRetry):
-            if failure is not None and not stood:
-                raise TargetAway(str(fault))
-            if fault.kind is Kind.RATE_LIMITED and fault.after:
-                self._rate.pause(min(fault.after, MAX_PAUSE))
-        raise fault
+        self, response: TargetResponse, outcomes: Mapping[int, StatusOutcome], event: Event | None
+    ) -> tuple[TargetFailed | None, str | None]:
+        """What to raise for an answer, if anything, and what it says about the target as a whole."""
+        status = response.status
+        if 200 <= status < 300 and status not in outcomes and not has_hook(self.name):
+            return None, None
+        said = ""
+        if not 200 <= status < 300:
+            location = response.headers.get(hdrs.LOCATION, "") if 300 <= status < 400 else ""
+            said = f"to {self._masks.address(location)}" if location else self._masks.reason(response.body, event)
+        failed = judge(response, outcomes, datetime.now(UTC), self._who, said)
+        failure = f"{self._who} answered {status}" if counts(status) else None
+        if failed is None and (verdict := self._verdict(response)) is not None:
+            reason = f"{self._who} answered {status}: {self._masks.line(verdict.reason, event)}".removesuffix(": ")
+            failure = reason if verdict.counts else failure
+            match verdict.outcome:
+                case "retry":
+                    failed = TargetRetry(reason, Kind.FAILED, response)
+                case "dead":
+                    failed = TargetDead(reason, Kind.REFUSED, response)
+                case "ignored":
+                    failed = TargetIgnored(reason, Kind.REFUSED, response)
+        return failed, failure
 
-    async def _authorized(
-        self, method: str, url: URL, params: Mapping[str, str | int] | None, data: bytes | None, fields: dict[str, str]
-    ) -> Answer:
+    def _verdict(self, response: TargetResponse) -> Verdict | None:
+        verdict = verdict_on(self.name, response)
+        if verdict is not None and not isinstance(verdict, Verdict):
+            raise TargetMistake(f"@on_response of {self._who} gave {type(verdict).__name__} and not a Verdict or None")
+        return verdict
+
+    def _is_held_by(self, failed: TargetFailed, permit: Permit) -> bool:
+        """Whether the answer said, by a 429 or 503 with Retry-After, how long the target takes no calls at all."""
+        if not isinstance(failed, TargetRetry) or failed.status not in (429, 503) or failed.after is None:
+            return False
+        held = self._breaker.hold(permit, failed.after, str(failed), failed.kind)
+        self._spreads = self._spreads or held
+        return held
+
+    def _opened(self, reason: str, seconds: float) -> None:
+        self._held_for, self._held_until = seconds, self._clock() + seconds
+        self._hold(reason, seconds)
+
+    def _released(self, most: int | None) -> None:
+        if self._held_for and self._breaker.turned_away:
+            spread = self._held_for * SPREAD
+            self._rate.space(spread / self._breaker.turned_away, spread)
+        self._held_for = self._held_until = 0.0
+        self._spreads = False
+        self._release(most)
+
+    def _sweep(self) -> None:
+        """Let in again who was given back, and come again."""
+        self._sweeping = self._later(SWEEP * (0.5 + self._chance()), self._sweep)
+        breaker = self._breaker
+        if breaker.state == "closed" and not self._lack:
+            self._release(None)
+        elif breaker.state != "open" or breaker.scope is not None:
+            self._release(CANDIDATES)
+
+    def _lacks(self, lack: str) -> None:
+        """Say what this machine lacks, once until a call is answered again."""
+        if not self._lack:
+            _log.warning(f"Calls to {self._who} wait: {lack}", action="target.lack", target=self.name, reason=lack)
+            self._hold(lack, SWEEP)
+        self._lack = lack
+
+    def _lacks_nothing(self) -> None:
+        self._lack = ""
+        if self._breaker.state == "closed":
+            self._free()
+
+    def _later(self, wait: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(wait, call)
+
+    async def _authorized(self, send: "_Send") -> TargetResponse:
         """The answer; a 401 is tried once more where there is another token to be had."""
-        token = await self._authorization.header()
+        name, token = self._authorization.name, await self._authorization.value()
         if token is None:
-            return await self._send(method, url, params, data, fields)
-        answer = await self._send(method, url, params, data, {**fields, hdrs.AUTHORIZATION: token})
-        if answer.status == 401:
-            other = await self._authorization.header(refused=token)
+            return await self._send(send, send.fields)
+        response = await self._send(send, {**send.fields, name: token})
+        if response.status == 401:
+            other = await self._authorization.value(refused=token)
             if other is not None and other != token:
-                return await self._send(method, url, params, data, {**fields, hdrs.AUTHORIZATION: other})
-        return answer
+                return await self._send(send, {**send.fields, name: other})
+        return response
 
-    async def _post_form(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """The authorization's way to the token server. Raises TargetRetry when there was no answer."""
-        data = aiohttp.FormData(form)()
-        answer = await self._send(hdrs.METH_POST, URL(url), None, data, dict(headers), whose="the token server")
-        return answer.status, answer.body
+    async def _send(self, send: "_Send", fields: Mapping[str, str]) -> TargetResponse:
+        return await self._wire.send(send.method, send.url, send.data, fields, timeout=send.timeout)
 
-    async def _send(
-        self,
-        method: str,
-        url: URL,
-        params: Mapping[str, str | int] | None,
-        data: Any,
-        fields: dict[str, str],
-        whose: str = "the target",
-    ) -> Answer:
-        if self._session is None:
-            raise TargetAway("the client is closed")
+    async def _post_form(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> TargetResponse:
+        """The authorization's way to the token server. Raises NoAnswer and OwnLack."""
+        fields = {**headers, hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded"}
+        return await self._wire.send(hdrs.METH_POST, URL(url, encoded=True), urlencode(form).encode(), fields)
+
+    def _url_of(
+        self, path: str, values: Mapping[str, urls.Value] | None, params: Mapping[str, urls.Value] | None
+    ) -> tuple[URL, str]:
+        """The URL, and the path as it may be logged."""
+        if not path and not values and not params:
+            return self._url, ""
         try:
-            async with self._session.request(
-                method, url, params=params, data=data, headers=fields, allow_redirects=False
-            ) as response:
-                body = await _read(response)
-                return Answer(response.status, response.headers, body)
-        except (TimeoutError, aiohttp.ClientError, OSError) as fault:
-            raise TargetRetry(f"{whose} {self._what_happened(fault)}", Kind.DOWN) from None
+            filled = urls.fill(path, values or {})
+            urls.check(filled)
+            return urls.join(self._url, filled, params), path.partition("?")[0] if values else urls.shown(filled)
+        except (urls.PathRefused, AttributeError, TypeError) as error:
+            raise mistake(str(error)) from None
 
-    def _what_happened(self, fault: Exception) -> str:
-        match fault:
-            case aiohttp.ConnectionTimeoutError():
-                return f"took no connection within {self.settings.target_connect_timeout:g} s"
-            case TimeoutError():
-                return f"did not answer within {self.settings.target_timeout:g} s"
-            case aiohttp.ClientConnectorDNSError():
-                return "has a host name that cannot be found"
-            case aiohttp.ClientConnectorCertificateError():
-                return f"has a certificate that is not trusted: {fault.certificate_error}"
-            case aiohttp.ClientConnectorSSLError():
-                return f"cannot be reached: {fault.os_error}"
-            case aiohttp.ClientConnectorError():
-                return f"cannot be reached: {os.strerror(fault.errno) if fault.errno else fault.os_error}"
-            case aiohttp.ServerDisconnectedError():
-                return "closed the connection instead of answering"
-            case aiohttp.ClientPayloadError():
-                return "broke off in the middle of its answer"
-            case aiohttp.ClientResponseError() | aiohttp.TooManyRedirects():
-                return "answered what is no HTTP"
-            case _:
-                return f"could not be talked to: {type(fault).__name__}"
+    def _fields(
+        self, event: Event | None, step: str, handler: str, headers: Mapping[str, str] | None
+    ) -> dict[str, str]:
+        fields = headers_of.of_event(event, step, handler) if event is not None else {}
+        for name, value in (headers or {}).items():
+            if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value) or not _HEADER_NAME.fullmatch(name):
+                raise mistake(f"the header {name[:50]!r} cannot be sent: a text on one line is expected")
+            fields[name] = value
+        return fields
 
-    def _url_of(self, path: str) -> URL:
-        if not path:
-            return self._url
-        if not path.startswith(("/", "?")):
-            raise ValueError(f"a path is put after TARGET_URL and begins with / or ?: {path[:50]!r}")
-        return URL(self._base + path)
+    def _say(
+        self, send: "_Send", event: Event | None, started: float, status: int | None, failure: str | None = None
+    ) -> None:
+        if not self.settings.log_calls:
+            return
+        message = f"{send.method} {send.shown or '/'}: {status or failure}"
+        more = {
+            "target": self.name,
+            "method": send.method,
+            "host": self._url.host,
+            "path": send.shown or "/",
+            "status": status,
+        }
+        facts.called(event, message, time.monotonic() - started, more)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = await response.content.read(MAX_ANSWER)
-    while not response.content.at_eof():
-        more = await response.content.readany()
-        body += more
-        if len(body) > MAX_ANSWER:
-            response.close()
-            raise aiohttp.ClientPayloadError("the answer is too long")
-    return body
+class _Send(msgspec.Struct, frozen=True):
+    """A call, ready to be sent. ``shown`` is its path as it may be logged."""
+
+    method: str
+    url: URL
+    data: bytes | None
+    fields: dict[str, str]
+    timeout: float | None
+    shown: str
 
 
-def _ssl_context(settings: Settings) -> ssl.SSLContext | bool:
-    if not (settings.target_ca_file or settings.target_cert_file):
-        return True
+async def _body(*parts: Any) -> Body | None:
     try:
-        context = ssl.create_default_context(cafile=settings.target_ca_file or None)
-    except OSError as fault:  # ssl.SSLError is one
-        raise StartError(f"TARGET_CA_FILE: {settings.target_ca_file} cannot be used: {fault}") from None
-    if settings.target_cert_file:
-        try:
-            context.load_cert_chain(settings.target_cert_file, settings.target_key_file or None, password=lambda: b"")
-        except OSError as fault:
-            raise StartError(f"TARGET_CERT_FILE, TARGET_KEY_FILE: cannot be used: {fault}") from None
-    return context
+        return await body_of(*parts)
+    except (TypeError, ValueError, LookupError, msgspec.EncodeError, OverflowError, RecursionError) as error:
+        raise mistake(f"the body cannot be sent: {error}") from None
+
+
+def _checked(outcomes: Mapping[int, StatusOutcome] | None) -> Mapping[int, StatusOutcome]:
+    for status, outcome in (outcomes or {}).items():
+        if outcome not in _OUTCOMES or not isinstance(status, int) or not 100 <= status <= 999:
+            raise mistake(f"outcomes={{{status!r}: {outcome!r}}}: a status and one of {', '.join(sorted(_OUTCOMES))}")
+    return outcomes or {}
+
+
+def _seconds(timeout: float | None) -> float | None:
+    if timeout is not None and (
+        isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 86400
+    ):
+        raise mistake(f"timeout={timeout!r}: a number of seconds above 0 is expected")
+    return timeout
+
+
+def _subscriber(event: Event) -> str:
+    return event.resources[0] if event.resources else event.event_id

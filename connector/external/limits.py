@@ -5,6 +5,7 @@ newcomer pass those who wait. Reserving the next free moment (the generic cell r
 """
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -100,20 +101,23 @@ class RateLimit:
         self._clock = clock
         self._sleep = sleep
         self._next = float("-inf")
+        self._spaced = 0.0
+        self._spaced_until = float("-inf")
 
     async def turn(self, longest: float) -> bool:
         """Wait for a turn; False, after ``longest`` seconds, when there will be none in that time."""
         now = self._clock()
-        self._next = max(self._next, now - self._rest)
+        spaced = now < self._spaced_until
+        self._next = max(self._next, now if spaced else now - self._rest)
         wait = self._next - now
         if wait > longest:
             await self._sleep(longest)
             return False
-        self._next += self._interval
+        self._next += max(self._interval, self._spaced * random.uniform(0.5, 1.5)) if spaced else self._interval  # noqa: S311
         if wait > 0:
             await self._sleep(wait)
         return True
 
-    def pause(self, seconds: float) -> None:
-        """Give no turn for that long, beyond those given already."""
-        self._next = max(self._next, self._clock() + seconds)
+    def space(self, interval: float, seconds: float) -> None:
+        """For so many seconds, turns are at least so far apart, at random: those who waited come back one by one."""
+        self._spaced, self._spaced_until = interval, self._clock() + seconds

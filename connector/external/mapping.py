@@ -4,16 +4,19 @@ A file in TOML or JSON whose shape is the shape of the body::
 
     event = "event_id"                                         # a text is a path into the event
     active = { path = "pb_data.account_info.blocked", default = false }
+    profile = "attribute(pb_data, 'cs_profile')"
     source = { constant = "nsps" }                             # the same for every event
 
     [subscriber]                                               # any other table is an object in the body
     imsi = "pb_data.sim_info.imsi"
 
-A field whose path leads to nothing (missing or null) is left out, unless it has a default. Numbers, true and false
-stand for themselves. Lists are built item by item. Reading a file names all its faults; applying it cannot fail.
+Paths are those of ``connector.events.paths``. A field whose path leads to nothing (missing or null) is left out, unless
+it has a default; an item of a list keeps its place and is null. An object maps with all that came in it. Numbers, true
+and false stand for themselves. Reading a file names all its errors; applying it cannot fail.
 """
 
 import json
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
@@ -22,8 +25,11 @@ from typing import Any, Final
 
 import msgspec
 
-from connector.events import schema
+from connector.errors import StartError
+from connector.events import paths
 from connector.events.event import Event
+from connector.events.reading import MAX_DEPTH
+from connector.settings import Settings
 
 Build = Callable[[Event], Any]
 
@@ -31,11 +37,22 @@ MISSING: Final = msgspec.UNSET
 """What a path that leads to nothing gives."""
 
 
-class MappingFile:
-    """A mapping that was read and found to be without fault."""
+def from_settings(settings: Settings) -> "MappingFile | None":
+    """The mapping that FORWARD_MAPPING names, None without one. Raises StartError."""
+    if not settings.forward_mapping:
+        return None
+    try:
+        return read(settings.forward_mapping)
+    except ValueError as error:
+        raise StartError(f"FORWARD_MAPPING: {error}") from None
 
-    def __init__(self, name: str, build: Build) -> None:
+
+class MappingFile:
+    """A mapping that was read and found to be without error. ``warnings``: what its author may not have meant."""
+
+    def __init__(self, name: str, build: Build, warnings: list[str]) -> None:
         self.name = name
+        self.warnings = tuple(warnings)
         self._build = build
 
     def __repr__(self) -> str:
@@ -47,83 +64,123 @@ class MappingFile:
         return msgspec.json.encode(self._build(event))
 
 
+class _Findings:
+    """What is found wrong, or odd, while a mapping is read."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self.warnings: list[str] = []
+
+
 def read(name: str) -> MappingFile:
-    """The mapping in a ``.toml`` or ``.json`` file. Raises ValueError with every fault, separated by semicolons."""
-    path = Path(name)
+    """The mapping in a ``.toml`` or ``.json`` file. Raises ValueError with every error, separated by semicolons."""
+    file = Path(name)
     try:
-        text = path.read_text("utf-8")
-    except OSError as fault:
-        raise ValueError(f"{name} cannot be read: {fault.strerror}") from None
+        text = file.read_text("utf-8")
+    except OSError as error:
+        raise ValueError(f"{name} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{name} is not UTF-8") from None
     try:
-        document = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as fault:
-        kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
-        raise ValueError(f"{name} is no {kind}: {fault}") from None
+        document = json.loads(text) if file.suffix.lower() == ".json" else tomllib.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        kind = "JSON" if file.suffix.lower() == ".json" else "TOML"
+        raise ValueError(f"{name} is no {kind}: {error}") from None
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"{name} cannot be read: {error}") from None
     if not isinstance(document, dict) or not document:
         raise ValueError(f"{name} maps no field")
-    faults: list[str] = []
-    build = _object(document, "", faults)
-    if faults:
-        raise ValueError(f"{name}: " + "; ".join(faults))
-    return MappingFile(name, build)
+    if _depth(document) > MAX_DEPTH:
+        raise ValueError(f"{name}: tables and lists stand in each other deeper than {MAX_DEPTH}")
+    found = _Findings()
+    build = _object(document, "", found)
+    if found.errors:
+        raise ValueError(f"{name}: " + "; ".join(found.errors))
+    return MappingFile(name, build, found.warnings)
 
 
-def _compile(value: Any, where: str, faults: list[str]) -> Build:
+def _depth(value: Any) -> int:
+    """How deep tables and lists stand in each other; looks no further than one past MAX_DEPTH."""
+    level, depth = [value], 0
+    while level and depth <= MAX_DEPTH:
+        inner = [each for each in level if isinstance(each, dict | list)]
+        depth += bool(inner)
+        level = [part for each in inner for part in (each.values() if isinstance(each, dict) else each)]
+    return depth
+
+
+def _compile(value: Any, where: str, found: _Findings) -> Build:
     match value:
         case str():
-            return _path(value, where, faults)
-        case {"path": str(path)}:
-            _refuse_others(value, {"path", "default"}, where, faults)
-            read_path = _path(path, where, faults)
-            return _with_default(read_path, value["default"]) if "default" in value else read_path
+            return _path(value, where, found)
+        case {"path": str(text)}:
+            _refuse_others(value, {"path", "default"}, where, found)
+            read_path = _path(text, where, found)
+            if "default" not in value:
+                return read_path
+            return _with_default(read_path, _sendable(value["default"], where, found))
         case {"constant": constant}:
-            _refuse_others(value, {"constant"}, where, faults)
-            return lambda _: constant
+            _refuse_others(value, {"constant"}, where, found)
+            sendable = _sendable(constant, where, found)
+            return lambda _: sendable
+        case {"path": _}:
+            found.errors.append(f"{where}: the path has to be a text")
+            return _nothing
         case dict():
-            return _object(value, where, faults)
+            return _object(value, where, found)
         case list():
-            items = [_compile(item, f"{where}[{number}]", faults) for number, item in enumerate(value)]
-            return lambda event: [item for build in items if (item := build(event)) is not MISSING]
+            items = [_compile(item, f"{where}[{number}]", found) for number, item in enumerate(value)]
+            return lambda event: [None if (item := build(event)) is MISSING else item for build in items]
         case bool() | int() | float():
-            return lambda _: value
+            number = _sendable(value, where, found)
+            return lambda _: number
         case _:
-            faults.append(f"{where}: a path, a number, true or false, a list or a table is expected")
-            return lambda _: None
+            found.errors.append(f"{where}: a path, a number, true or false, a list or a table is expected")
+            return _nothing
 
 
-def _refuse_others(table: Mapping[str, Any], known: AbstractSet[str], where: str, faults: list[str]) -> None:
+def _nothing(_: Event) -> Any:
+    return None
+
+
+def _sendable(value: Any, where: str, found: _Findings) -> Any:
+    """A constant, if JSON can say it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        found.errors.append(f"{where}: JSON has no number {value}")
+    elif isinstance(value, dict):
+        return {name: _sendable(part, f"{where}.{name}", found) for name, part in value.items()}
+    elif isinstance(value, list):
+        return [_sendable(part, f"{where}[{place}]", found) for place, part in enumerate(value)]
+    return value
+
+
+def _refuse_others(table: Mapping[str, Any], known: AbstractSet[str], where: str, found: _Findings) -> None:
     if others := sorted(table.keys() - known):
-        faults.append(f"{where}: {' and '.join(sorted(known))} may stand there, but not {', '.join(others)}")
+        found.errors.append(f"{where}: {' and '.join(sorted(known))} may stand there, but not {', '.join(others)}")
 
 
-def _object(table: Mapping[str, Any], where: str, faults: list[str]) -> Build:
-    fields = [(name, _compile(value, f"{where}.{name}" if where else name, faults)) for name, value in table.items()]
+def _object(table: Mapping[str, Any], where: str, found: _Findings) -> Build:
+    fields = [(name, _compile(value, f"{where}.{name}" if where else name, found)) for name, value in table.items()]
     return lambda event: {name: value for name, build in fields if (value := build(event)) is not MISSING}
 
 
-def _path(path: str, where: str, faults: list[str]) -> Build:
-    if path == "event_id":
+def _path(text: str, where: str, found: _Findings) -> Build:
+    if text.strip() == "event_id":
         return lambda event: event.event_id  # also where NSPS sent none
+    hint = f"a text that is sent as it stands is {{ constant = {json.dumps(text)} }}"
     try:
-        read_field = schema.field(path)
-    except ValueError as fault:
-        faults.append(f"{where}: {fault}")
-        return lambda _: None
+        path = paths.path(text)
+    except ValueError as error:
+        found.errors.append(f"{where}: {error}; {hint}")
+        return _nothing
+    if path.warning:
+        found.warnings.append(f"{where}: {path.warning}" + ("" if "." in text else f"; {hint}"))
 
-    return lambda event: _plain(read_field(event.body))
+    def build(event: Event) -> Any:
+        value = event.field(text)
+        return MISSING if value is None else value
 
-
-def _plain(value: Any) -> Any:
-    """The value without the documented fields that are missing in it; MISSING where none is left."""
-    if isinstance(value, msgspec.Struct):
-        names = {field.name: field.encode_name for field in msgspec.structs.fields(value)}
-        parts = {names[name]: _plain(part) for name, part in msgspec.structs.asdict(value).items()}
-        return {name: part for name, part in parts.items() if part is not MISSING} or MISSING
-    if isinstance(value, list):
-        return [part for part in map(_plain, value) if part is not MISSING]
-    return MISSING if value is None else value
+    return build
 
 
 def _with_default(build: Build, default: Any) -> Build:

@@ -6,6 +6,7 @@ unset); FORWARD_MAPPING names a file that says what the body is made of (the eve
 
 from connector.events.event import Event
 from connector.external import target
+from connector.external.mapping import MappingFile
 from connector.handlers import on
 from connector.outcome import Ignored
 from connector.settings import Settings
@@ -17,8 +18,8 @@ async def forward(event: Event) -> str:
     client = target()
     if not chosen(event, client.settings):
         raise Ignored(f"FORWARD_TYPES leaves {event.event_type} out")
-    answer = await client.post(data=body(event, client.settings), event=event)
-    return f"Forwarded {event.event_type}: the target answered {answer.status}"
+    response = await client.post(data=body(event, client.mapping), event=event)
+    return f"Forwarded {event.event_type}: the target answered {response.status}"
 
 
 def chosen(event: Event, settings: Settings) -> bool:
@@ -26,7 +27,6 @@ def chosen(event: Event, settings: Settings) -> bool:
     return not settings.forward_types or event.event_type in settings.forward_types
 
 
-def body(event: Event, settings: Settings) -> bytes:
+def body(event: Event, mapping: MappingFile | None) -> bytes:
     """What is posted."""
-    mapping = settings.forward_mapping
     return event.raw if mapping is None else mapping.body(event)

@@ -133,8 +133,8 @@ class Journal(ABC):
         """
 
     @abstractmethod
-    def wake(self, waits_for: str) -> None:
-        """Hand out again what was given back to wait for this."""
+    def wake(self, waits_for: str, most: int | None = None) -> None:
+        """Hand out again what was given back to wait for this: ``most`` of them, the first ones, or all."""
 
     @abstractmethod
     def hold(self, reason: str) -> None:

@@ -23,20 +23,30 @@ Clock = Callable[[], float]
 Marks = Callable[[Event], Sequence[Mark]]
 
 
+class Ordering(NamedTuple):
+    """The rule by which events are ordered: a text that names it, and what an event touches by it."""
+
+    name: str
+    resources: Callable[[Event], Sequence[str]]
+
+
+AS_KEPT: Final = Ordering("", lambda event: event.resources)
+
+
 class Engine(NamedTuple):
     """``make`` gives the journal of a connector, not opened yet; ``outside`` that of an operator."""
 
-    make: Callable[[Settings, Clock, Marks], Journal]
+    make: Callable[[Settings, Clock, Marks, Ordering], Journal]
     outside: Callable[[Settings], Outside]
 
 
-def make(settings: Settings, clock: Clock, marks: Marks = no_marks) -> Journal:
+def make(settings: Settings, clock: Clock, marks: Marks = no_marks, ordering: Ordering = AS_KEPT) -> Journal:
     """The journal that JOURNAL_URL names, not opened yet.
 
     ``clock`` gives seconds since the epoch and is steady; ``marks`` says what the ``latest_only`` handlers of an event
-    would write. Raises StartError.
+    would write; ``ordering`` is the rule of order. Raises StartError.
     """
-    return _engine(settings).make(settings, clock, marks)
+    return _engine(settings).make(settings, clock, marks, ordering)
 
 
 def outside(settings: Settings) -> Outside:
@@ -54,7 +64,7 @@ def _engine(settings: Settings) -> Engine:
     return ENGINES[scheme]
 
 
-def _memory(settings: Settings, clock: Clock, marks: Marks) -> Journal:
+def _memory(settings: Settings, clock: Clock, marks: Marks, _: Ordering) -> Journal:
     size = settings.queue_size
     return GroupCommitJournal(MemoryStore(clock), capacity=size, queue_size=size, clock=clock, marks=marks)
 
@@ -63,9 +73,9 @@ def _memory_outside(_: Settings) -> Outside:
     raise StartError("JOURNAL_URL: this journal is in the memory of the running connector only")
 
 
-def _sqlite(settings: Settings, clock: Clock, marks: Marks) -> Journal:
+def _sqlite(settings: Settings, clock: Clock, marks: Marks, ordering: Ordering) -> Journal:
     return GroupCommitJournal(
-        _sqlite_store(settings, clock),
+        _sqlite_store(settings, clock, ordering),
         capacity=settings.max_backlog,
         queue_size=settings.queue_size,
         clock=clock,
@@ -74,10 +84,10 @@ def _sqlite(settings: Settings, clock: Clock, marks: Marks) -> Journal:
 
 
 def _sqlite_outside(settings: Settings) -> Outside:
-    return SqliteOutside(_path(settings), lambda: _sqlite_store(settings, time.time))
+    return SqliteOutside(_path(settings), lambda: _sqlite_store(settings, time.time, AS_KEPT))
 
 
-def _sqlite_store(settings: Settings, clock: Clock) -> SqliteStore:
+def _sqlite_store(settings: Settings, clock: Clock, ordering: Ordering) -> SqliteStore:
     return SqliteStore(
         _path(settings),
         keep_done=settings.keep_done,
@@ -86,6 +96,8 @@ def _sqlite_store(settings: Settings, clock: Clock) -> SqliteStore:
         min_free_disk=settings.min_free_disk,
         longest_wait=settings.retry_max,
         clock=clock,
+        ordering=ordering.name,
+        resources=ordering.resources,
     )
 
 

@@ -16,6 +16,7 @@ piece in each: accepting, retries and reading on take turns.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -23,7 +24,8 @@ from typing import Any, Final, TypeVar
 from connector import log
 from connector.errors import NoRoom, Stopping, Unavailable
 from connector.events.event import Event
-from connector.events.snapshot import snapshot
+from connector.events.snapshot import snapshot, snapshot_of
+from connector.facts import facts
 from connector.journal import Entry, Journal, Kept, Newest, Settled
 from connector.journal.commands import Change, Command, CommandResult
 from connector.journal.queries import Query
@@ -158,8 +160,8 @@ class GroupCommitJournal(Journal):
             self._batch.rests.append(entry)
             self._work.set()
 
-    def wake(self, waits_for: str) -> None:
-        self._scheduler.wake(waits_for)
+    def wake(self, waits_for: str, most: int | None = None) -> None:
+        self._scheduler.wake(waits_for, most)
         self._work.set()
 
     def hold(self, reason: str) -> None:
@@ -176,7 +178,9 @@ class GroupCommitJournal(Journal):
         await self._scheduler.join()
 
     async def newest(self, entry: Entry, mark: Mark) -> Newest:
-        mine = snapshot(entry.event.body, entry.seq, entry.event.event_id)
+        mine = snapshot_of(entry.event, entry.seq)
+        if mine is None:
+            return Newest()
         return await self.call(lambda store: store.newest(entry.seq, mark, mine))
 
     async def ask(self, query: Query[Result]) -> Result:
@@ -218,7 +222,7 @@ class GroupCommitJournal(Journal):
         marks = self._marks(event)
         if not marks:
             return ()
-        mine = snapshot(event.body, 0, event.event_id)
+        mine = snapshot(event.body, 0, event.event_id, event.accepted_at)
         return tuple((mark, mine) for mark in marks)
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
@@ -272,7 +276,9 @@ class GroupCommitJournal(Journal):
         batch.cached = self._scheduler.cached
         self._under_way = len(batch.appends)
         try:
+            started = time.monotonic()
             await self._in_thread(self._store.commit, batch)
+            facts.committed(batch.kept.count(Kept.NEW), time.monotonic() - started)
             self._tell(batch, kept, answers)
         except StoreError as error:
             self._keep_for_later(batch)
@@ -299,12 +305,7 @@ class GroupCommitJournal(Journal):
                 self._size -= 1
             self._scheduler.ended(entry, outcome.due if counted else None)
             self._settled(entry, outcome, counted)
-        for future, verdict, new in zip(kept, batch.kept, batch.entries, strict=True):
-            if not future.done():  # done already: the client has gone, the event stays
-                future.set_result(verdict)
-            if new is not None:
-                self._size += 1
-                self._scheduler.accepted(new)
+        self._tell_kept(batch, kept)
         if batch.change is not None:
             self._scheduler.gone(batch.change.gone)
         for seq, unblocked in batch.unblocked.items():
@@ -315,6 +316,14 @@ class GroupCommitJournal(Journal):
             self._scheduler.fed(batch.feed, batch.fed)
         for answer, result in zip(answers, [*batch.answers, *batch.results], strict=True):
             _resolve(answer, result)
+
+    def _tell_kept(self, batch: Batch, kept: Sequence["asyncio.Future[Kept]"]) -> None:
+        for future, verdict, new in zip(kept, batch.kept, batch.entries, strict=True):
+            if not future.done():  # done already: the client has gone, the event stays
+                future.set_result(verdict)
+            if new is not None:
+                self._size += 1
+                self._scheduler.accepted(new)
 
     def _tell_change(self, change: Change) -> None:
         self._size += change.open_events

@@ -71,8 +71,8 @@ class MemoryStore(Store):
         self._open: dict[int, _Record] = {}
         self._ended: OrderedDict[int, _Record] = OrderedDict()
         self._touches: dict[str, dict[int, None]] = {}
-        self._ids: OrderedDict[str, int] = OrderedDict()
-        self._well: set[str] = set()
+        self._ids: OrderedDict[bytes, int] = OrderedDict()
+        self._well: set[bytes] = set()
         self._newest: dict[Mark, Snapshot] = {}
         self._waiting: dict[int, float] = {}
         self._counts: Counter[str] = Counter()
@@ -186,10 +186,12 @@ class MemoryStore(Store):
             self._waiting[record.entry.seq] = due
 
     def _append(self, append: Append, unblocked: dict[int, Entry | None]) -> tuple[Kept, Entry | None]:
-        event_id = append.event.event_id
-        before = self._ids.get(event_id)
-        if before is not None and (before in self._open or event_id in self._well):
-            return Kept.DUPLICATE, None
+        key = append.event.key
+        before = self._ids.get(key)
+        if before is not None and (before in self._open or key in self._well):
+            record = self._record(before)
+            same = record is None or record.entry.event.raw == append.event.raw
+            return Kept.DUPLICATE if same else Kept.CONFLICT, None
         record = self.begin(append.event, before, append.marks)
         if before is not None:
             record.steps.update(self._steps_that_ended_well(before))
@@ -209,14 +211,14 @@ class MemoryStore(Store):
         record = _Record(Entry(event, seq, blockers=blockers), earlier, marks)
         record.entry.progress = record.steps
         self._open[seq] = record
-        self._ids[event.event_id] = seq
-        self._ids.move_to_end(event.event_id)
+        self._ids[event.key] = seq
+        self._ids.move_to_end(event.key)
         if len(self._ids) - len(self._open) > REMEMBERED:
             self._forget()
         return record
 
     def _forget(self) -> None:
-        oldest = next(event_id for event_id, seq in self._ids.items() if seq not in self._open)
+        oldest = next(key for key, seq in self._ids.items() if seq not in self._open)
         del self._ids[oldest]
         self._well.discard(oldest)
 
@@ -226,7 +228,7 @@ class MemoryStore(Store):
         self._waiting.pop(seq, None)
         record.ended = (state, self._clock(), max(attempts, 0), reason)
         if state != "dead":
-            self._well.add(record.entry.event.event_id)
+            self._well.add(record.entry.event.key)
         self._ended[seq] = record
         if len(self._ended) > ENDED:
             self._ended.popitem(last=False)
@@ -278,9 +280,10 @@ class MemoryStore(Store):
             upto = ahead[-1].seq if len(ahead) == feed.ahead else self.last_seq
         return Fed(entries, min(self._waiting.values(), default=None), upto)
 
-    def latest(self, event_id: str) -> int | None:
-        """The latest series of an event."""
-        return self._ids.get(event_id)
+    def latest(self, event_id: str) -> list[int]:
+        """The newest series of every identity that bears this id, in the order of acceptance."""
+        bearing = (seq for seq in self._ids.values() if (record := self._record(seq)) and _bears(record, event_id))
+        return sorted(bearing)
 
     def _record(self, seq: int) -> _Record | None:
         return self._open.get(seq) or self._ended.get(seq)
@@ -329,6 +332,10 @@ class MemoryStore(Store):
         )
 
 
+def _bears(record: _Record, event_id: str) -> bool:
+    return record.entry.event.event_id == event_id
+
+
 class _MemoryOperator(Operator):
     """Commands on a ``MemoryStore``: its dictionaries are changed as the rows of a durable store are."""
 
@@ -338,8 +345,7 @@ class _MemoryOperator(Operator):
         self._now = now
 
     def latest(self, event_id: str) -> Sequence[int]:
-        seq = self._store.latest(event_id)
-        return [] if seq is None else [seq]
+        return self._store.latest(event_id)
 
     def find(self, seq: int) -> OpenEvent | None:
         record = self._store._open.get(seq)
@@ -378,7 +384,7 @@ class _MemoryOperator(Operator):
             return False
         _, when, attempts, reason = record.ended
         record.ended = ("ignored", when, attempts, f"{note}: {reason}")
-        self._store._well.add(record.entry.event.event_id)
+        self._store._well.add(record.entry.event.key)
         return True
 
     def try_now(self, seq: int) -> None:

@@ -134,9 +134,11 @@ class Scheduler:
             self._ready.put_nowait(entry)
         return False
 
-    def wake(self, waits_for: str) -> None:
-        """What rests for this may run again."""
-        self._later.extend(self._resting.pop(waits_for, ()))
+    def wake(self, waits_for: str, most: int | None = None) -> None:
+        """What rests for this may run again: ``most`` of them, the first ones, or all."""
+        resting = self._resting.get(waits_for, [])
+        self._later.extend(resting[:most])
+        del resting[:most]
         self._changed.set()
 
     async def join(self) -> None:

@@ -1,184 +1,133 @@
 """POST of an event: read, validate, keep, answer 202.
 
-A 202 is written only after the journal has kept the event. The answer never changes, so for an ordinary HTTP/1.1
-request it is written as one piece of bytes: a third of what a bare aiohttp server spends on a request goes into
-building a response header by header.
+A 202 is written only after the journal has kept the event.
 """
 
-import asyncio
-import time
 from collections.abc import Callable
-from email.utils import formatdate
-from typing import Final
+from typing import Any
 
-from aiohttp import HttpVersion11, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import HttpProcessingError
+import msgspec
+from aiohttp import web
 
-from connector import log
-from connector.delivery.waiting import Answers, refusal
-from connector.errors import BadEncoding, BodyTimeout, BodyTooLarge, ConnectorError, Stopping, TargetDown
+from connector.delivery.waiting import Answers
+from connector.errors import ConnectorError, Stopping
 from connector.events.event import Event
+from connector.events.reading import kind_of_value
 from connector.events.schema import Schema
+from connector.events.snapshot import unreadable_times
+from connector.external.client import Held
+from connector.facts import facts
 from connector.journal import Journal, Kept
+from connector.outcome import Outcome
+from connector.web.accepted import accepted
+from connector.web.bodies import Bodies
+from connector.web.outcomes import refusal
+from connector.web.refusals import NAMES, Names, shown
 from connector.web.trace import TRACE
-
-BODY: Final = b'{"message":"Event accepted for processing"}'
-_HEAD: Final = f"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\nDate: "
 
 
 class Accept:
     """The handler of EVENT_PATH.
 
-    ``max_body``      bytes, after inflating
-    ``body_timeout``  seconds for the body to arrive
-    ``clock``         seconds since the epoch
-    ``answers``       with RESPONSE=outcome, who waits for an outcome
-    ``away``          why the external system cannot be reached now, if that is known
+    ``bodies``   reads the bodies
+    ``clock``    seconds since the epoch
+    ``answers``  with RESPONSE=outcome, who waits for an outcome
+    ``away``     why calls for events of this type are held now, None where they are not
     """
 
     def __init__(
         self,
         schema: Schema,
         journal: Journal,
+        bodies: Bodies,
         *,
-        max_body: int,
-        body_timeout: float,
         clock: Callable[[], float],
         answers: Answers | None = None,
-        away: Callable[[], str | None] = lambda: None,
+        held: Callable[[str], Held | None] = lambda _: None,
     ) -> None:
-        self._schema = schema
+        self.schema = schema
         self._journal = journal
-        self._max_body = max_body
-        self._body_timeout = body_timeout
+        self._bodies = bodies
         self._clock = clock
         self._answers = answers
-        self._away = away
+        self._held = held
         self.stopping = False
-        self._waiting: set[asyncio.Timeout] = set()
 
     def stop(self) -> None:
         """Refuse events from now on, those too whose body is still on its way: nobody may be left to process them."""
         self.stopping = True
-        for waiting in self._waiting:
-            if not waiting.expired():
-                waiting.reschedule(0)
+        self._bodies.stop()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """202 once the event is kept, also for a duplicate. Raises ConnectorError for every other answer."""
         if self.stopping:
             raise Stopping
-        raw = await self._read(request)
-        request_id, unique_id = request[TRACE]
-        event = self._schema.parse(raw, request_id, unique_id, self._clock())
-        if self._answers is not None:
-            await self._keep_and_wait(event, self._answers)
-        elif await self._journal.keep(event) is Kept.NEW:
-            log.event_line("event.accepted", "Event accepted", event)
-        else:
-            _log_duplicate(event)
-        # A client that does not read its answers is not given the next one before it does: aiohttp's own waits for it.
-        if request.version == HttpVersion11 and request.keep_alive and not request.protocol.writing_paused:
-            return _ACCEPTED
-        return web.Response(status=202, body=BODY, content_type="application/json")
+        raw = await self._bodies.read(request)
+        event = None
+        try:
+            request_id, unique_id = request[TRACE]
+            event = self.schema.parse(raw, request_id, unique_id, self._clock())
+            if self._answers is not None:
+                await self._keep_and_wait(event, self._answers)
+            else:
+                _say(event, await self._journal.keep(event))
+        except ConnectorError:
+            request[NAMES] = _names_in(raw) if event is None else Names(event.event_id, event.event_type)
+            raise
+        finally:
+            self._bodies.done(raw)
+        return accepted(request)
 
     async def _keep_and_wait(self, event: Event, answers: Answers) -> None:
         """Raises the ConnectorError that the outcome stands for."""
-        if away := self._away():
-            raise TargetDown(away)
-        joined = answers.is_expected(event.event_id)
-        future = answers.expect(event.event_id)
+        held = self._held(event.event_type)
+        error = refusal(Outcome("dead", held.reason, kind=held.kind, asked=held.seconds)) if held else None
+        if error is not None:
+            raise error
+        joined = answers.is_expected(event.key)
+        future = answers.expect(event.key)
         try:
-            new = await self._journal.keep(event) is Kept.NEW
+            kept = await self._journal.keep(event)
         except ConnectorError:
             if not joined:
-                answers.withdraw(event.event_id)
+                answers.withdraw(event.key)
             raise
-        if new:
-            log.event_line("event.accepted", "Event accepted", event)
-            future = answers.expect(event.event_id)  # an earlier series, joined above, may have ended meanwhile
-        else:
-            _log_duplicate(event)
-            if not (joined or future.done() or answers.is_ending(event.event_id)):
-                answers.withdraw(event.event_id)
-                return
-        outcome = await answers.wait(event.event_id, future)
+        _say(event, kept)
+        if kept is Kept.NEW:
+            future = answers.expect(event.key)  # an earlier series, joined above, may have ended meanwhile
+        elif not (joined or future.done() or answers.is_ending(event.key)):
+            answers.withdraw(event.key)
+            return
+        outcome = await answers.wait(event.key, future)
         error = refusal(outcome) if outcome is not None else None
         if error is not None:
             raise error
 
-    async def _read(self, request: web.Request) -> bytes:
-        content = request.content
-        try:
-            if content.is_eof():
-                raw = content.read_nowait()
-            elif (request.content_length or 0) > self._max_body:
-                raise self._too_large()
-            else:
-                raw = await self._wait(request)
-        except TimeoutError:
-            if self.stopping:
-                raise Stopping from None
-            raise BodyTimeout(f"The body did not arrive within {self._body_timeout:g} s") from None
-        except web.HTTPRequestEntityTooLarge:
-            raise self._too_large() from None
-        except (web.RequestPayloadError, HttpProcessingError):
-            raise BadEncoding from None
-        if len(raw) > self._max_body:
-            raise self._too_large()
-        return raw
 
-    async def _wait(self, request: web.Request) -> bytes:
-        async with asyncio.timeout(self._body_timeout) as waiting:
-            self._waiting.add(waiting)
-            try:
-                return await request.read()
-            finally:
-                self._waiting.discard(waiting)
-
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"The body is over {self._max_body} bytes")
+class _Named(msgspec.Struct):
+    event_id: Any = None
+    data: Any = None
 
 
-def _log_duplicate(event: Event) -> None:
-    log.event_line("event.duplicate", "Event is known already and is not processed again", event)
+def _names_in(raw: bytes) -> Names:
+    """What a body that is no event calls itself, as far as that can be read."""
+    try:
+        body = msgspec.json.decode(raw, type=_Named)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return Names(None, None)
+    event_type = body.data.get("event_type") if isinstance(body.data, dict) else None
+    return Names(*(shown(str(each)) if isinstance(each, str | int) else None for each in (body.event_id, event_type)))
 
 
-class _Accepted(web.StreamResponse):
-    """The 202 to an HTTP/1.1 request on a connection that stays open. It has no state: one serves all."""
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        transport = request.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client has gone")
-        transport.write(_head_and_body())
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """All was written by ``prepare``."""
-
-    @property
-    def body_length(self) -> int:
-        return len(BODY)
-
-    @property
-    def prepared(self) -> bool:
-        return True
-
-    @property
-    def keep_alive(self) -> bool:
-        return True
-
-
-_ACCEPTED: Final = _Accepted(status=202)
-
-_made = (0, b"")
-
-
-def _head_and_body() -> bytes:
-    global _made  # the Date of an answer changes once a second (RFC 9110, 6.6.1)
-    second = int(time.time())
-    if _made[0] != second:
-        _made = (second, f"{_HEAD}{formatdate(second, usegmt=True)}\r\n\r\n".encode() + BODY)
-    return _made[1]
+def _say(event: Event, kept: Kept) -> None:
+    """Say that an event is kept, and what of it cannot be used; or that it is known already."""
+    if kept is not Kept.NEW:
+        (facts.conflict if kept is Kept.CONFLICT else facts.duplicate)(event)
+        return
+    facts.accepted(event)
+    if not event.resources:
+        facts.unordered(event)
+    for path, value in event.unreadable.items():
+        facts.field_unreadable(event, path, kind_of_value(value))
+    for path in unreadable_times(event.body):
+        facts.time_unreadable(event, path)

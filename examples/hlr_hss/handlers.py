@@ -1,4 +1,8 @@
-"""The handlers: ``HANDLERS=examples.hlr_hss.handlers``, with TARGET_URL and TARGET_TOKEN of the HLR/HSS."""
+"""The handlers: ``HANDLERS=examples.hlr_hss.handlers``, with TARGET_URL and TARGET_TOKEN of the HLR/HSS.
+
+A SIM/Replaced is about two cards, so it has two handlers. Both, and that of SIM/Updated, write the state of a card, so
+they share what is the newest of it: whichever event of a card is the newest decides, in whatever order they come.
+"""
 
 import os
 from typing import Any
@@ -9,25 +13,40 @@ from examples.hlr_hss.provisioning import Profiles
 
 PROFILES = Profiles.load(os.environ)
 
-NEEDED = ["pb_data.sim_info.imsi"]
+CARD = "hlr-card"
+"""What the handlers write: the state of a card in the HLR/HSS."""
 
 
-@on("SIM/Updated", require=NEEDED, latest_only=True)
+@on(
+    "SIM/Replaced",
+    name="hlr.release",
+    resource="previous_card",
+    latest_only=CARD,
+    skip_unless=["pb_data.prev_sim_info.imsi"],
+)
+async def release(event: Event) -> str:
+    """Bar the old card and take its number, since the HLR/HSS knows a number once only; first of the two."""
+    released = PROFILES.released(event)
+    if released is None:
+        return "No other card was replaced"
+    await provision(event, released, step="release")
+    return "Released the old card"
+
+
+@on(
+    "SIM/Created",
+    "SIM/Updated",
+    "SIM/Replaced",
+    name="hlr.update",
+    resource="card",
+    latest_only=CARD,
+    skip_unless=["pb_data.sim_info.imsi"],
+)
 async def update(event: Event) -> str:
-    """Provision the SIM as it is now; an older snapshot is never applied over a newer one."""
+    """Provision the card as it is now; without an account it is barred."""
     subscriber = PROFILES.subscriber(event)
     await provision(event, subscriber)
     return f"Provisioned: {subscriber['subscriber_status']}"
-
-
-@on("SIM/Replaced", require=NEEDED)  # not latest_only: a newer event must not keep the old SIM from being released
-async def replace(event: Event) -> str:
-    """Release the old SIM, since the HLR/HSS knows a number once only, then provision the new one."""
-    subscriber, released = PROFILES.subscriber(event), PROFILES.released(event)
-    if released is not None:
-        await provision(event, released, step="release")
-    await provision(event, subscriber)
-    return f"Replaced: {subscriber['subscriber_status']}"
 
 
 async def provision(event: Event, subscriber: dict[str, Any], step: str = "") -> None:
@@ -36,4 +55,4 @@ async def provision(event: Event, subscriber: dict[str, Any], step: str = "") ->
     said = answer.json()
     if not isinstance(said, dict) or said.get("result") is not True:
         error = said.get("error") if isinstance(said, dict) else None
-        raise TargetRetry(f"the HLR/HSS refused: {str(error)[:200]}", Kind.FAILED, answer.status)
+        raise TargetRetry(f"the HLR/HSS refused: {str(error)[:200]}", Kind.FAILED, answer)

@@ -88,8 +88,8 @@ class Hlr:
         return None
 
     def _error_in(self, subscriber: Any) -> str | None:
-        if not isinstance(subscriber, dict) or not re.fullmatch(r"\d{15}", str(subscriber.get("imsi"))):
-            return "an IMSI has 15 digits"
+        if not isinstance(subscriber, dict) or not re.fullmatch(r"[0-9]{6,15}", str(subscriber.get("imsi"))):
+            return "an IMSI has 6 to 15 digits"
         for number in subscriber.get("msisdn", []):
             for imsi, other in self.subscribers.items():
                 if imsi != subscriber["imsi"] and number in other.get("msisdn", []):

@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import structs
+
 from connector import DeadLetter, Event
-from connector.events.event import AccountInfo, CardInfo
+from connector.events.body import AccountInfo, CardInfo
 
 GRANTED = "serviceGranted"
 BARRED = "operatorDeterminedBarring"
 
-IMSI = re.compile(r"[0-9]{15}")
-"""An IMSI of a mobile network in full (ITU-T E.212)."""
+IMSI = re.compile(r"[0-9]{6,15}")
+"""An IMSI: at most 15 digits, of which five or six name the network (ITU-T E.212)."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Profiles:
         """The card's IMSI. Raises DeadLetter where it is none, or none of this operator's."""
         imsi = card.imsi or ""
         if not IMSI.fullmatch(imsi):
-            raise DeadLetter("the IMSI does not have 15 digits")
+            raise DeadLetter("the IMSI does not have 6 to 15 digits")
         if self.own_imsi is not None and not self.own_imsi.fullmatch(imsi):
             raise DeadLetter("the IMSI does not match HLR_IMSI_PATTERN")
         return imsi
@@ -49,7 +51,7 @@ class Profiles:
         account = event.pb_data.account_info
         return {
             "imsi": self.imsi(event.pb_data.sim_info),
-            "subscriber_status": GRANTED if is_open(account) and not account.blocked else BARRED,
+            "subscriber_status": GRANTED if account.in_service else BARRED,
             "msisdn": msisdns(account),
             "cs_profile": attribute(event, "cs_profile") or self.cs_profile,
             "eps_profile": attribute(event, "eps_profile") or self.eps_profile,
@@ -64,8 +66,8 @@ class Profiles:
 
 
 def is_open(account: AccountInfo) -> bool:
-    """Whether the account may use services as far as billing goes."""
-    return account.bill_status == "open"
+    """Whether the account may use services as far as billing goes, blocked or not."""
+    return structs.replace(account, blocked=False).in_service
 
 
 def msisdns(account: AccountInfo) -> list[str]:

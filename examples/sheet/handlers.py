@@ -7,10 +7,12 @@ key of the row, so an event that is handled twice (the process died before it wa
 import os
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 from connector import Event, on
 
-FILE = os.environ.get("SHEET_FILE") or "sheet.db"
+FILE = str(Path(os.environ.get("SHEET_FILE") or "sheet.db").absolute())
+"""The one file that is written, whatever an event says: its values go into rows, never into a path or a statement."""
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS events (

@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 from connector.journal.queries import ReadStats
 from connector.journal.sqlite import history
-from tests.journal_support.running import Handled, Running, handled
+from tests.journal_support.running import Handled, handled, start
 from tests.journal_support.senders import Senders
+from tests.process import Server
 
 
 class Figures(NamedTuple):
@@ -115,10 +116,9 @@ def unexplained_repeats(lines: Sequence[Handled]) -> list[str]:
     return faults
 
 
-async def _start(journal: Path, flaky: int) -> tuple[Running, float]:
+async def _start(journal: Path, flaky: int) -> tuple[Server, float]:
     began = time.monotonic()
-    connector = await Running.start(journal, {"FLAKY": str(flaky)})
-    await connector.listening()
+    connector = await start(journal, {"FLAKY": str(flaky)})
     return connector, time.monotonic() - began
 
 

@@ -1,13 +1,16 @@
 """docs/handlers.md followed to the letter in a clean folder."""
 
 import asyncio
+import importlib
 import json
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from connector.testing import StandIn, Trial, example, run, using
 from tests.process import ROOT, environment, run_to_end, running
 from tests.wire import ask, post
 
@@ -68,3 +71,22 @@ async def _pytest(folder: Path) -> tuple[int, str]:
     async with asyncio.timeout(30):
         output, _ = await process.communicate()
     return process.returncode or 0, output.decode()
+
+
+async def test_reminder_of_the_guide_is_sent_a_day_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    reminders = importlib.import_module("reminders")
+    event = example("Account/Blocked")
+    first = await run(reminders.remind, event)
+    assert (first.state, first.due is not None and first.due - event.accepted_at > 86_000) == ("waiting", True)
+    assert (await run(reminders.remind, structs.replace(event, accepted_at=event.accepted_at - 86400))).state == "done"
+
+
+async def test_two_systems_of_the_guide_each_get_the_event_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    module = importlib.import_module("two_systems")
+    hlr, crm = StandIn(name="hlr"), StandIn(503, 200, name="crm")
+    trial = Trial(module.provision, module.tell_the_crm)
+    with using(hlr=hlr, crm=crm):
+        assert (await trial.deliver(example())).state == "done"
+    assert (len(hlr.calls), len(crm.calls)) == (1, 2)

@@ -11,11 +11,12 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from connector.serve import ANSWER_TIMEOUT
-from connector.settings import Settings
+from connector.settings import Settings, describe
+from connector.web.server import ANSWER_TIMEOUT
 from tests.acceptance.dockerfile import Ignore, Image
+from tests.requirements import pinned
 
 ROOT = Path(__file__).parents[2]
 IMAGE = Image(ROOT / "Dockerfile")
@@ -113,9 +114,9 @@ def test_the_program_imports_nothing_that_the_images_requirements_do_not_install
     )
     owners = metadata.packages_distributions()
     modules = {module.partition(".")[0] for module in listing.stdout.split()}
-    imported = {name(owner) for module in modules for owner in owners.get(module, ())}
+    imported = {canonicalize_name(owner) for module in modules for owner in owners.get(module, ())}
     assert "aiohttp" in imported
-    assert imported <= installed_by(ROOT / "requirements.txt")
+    assert imported - {"nsps-connector"} <= pinned(ROOT / "requirements.txt").keys()
 
 
 def test_the_container_is_not_root_and_owns_its_data() -> None:
@@ -129,7 +130,8 @@ def test_the_container_is_not_root_and_owns_its_data() -> None:
 
 
 def test_the_default_journal_lies_on_the_volume() -> None:
-    journal = Settings().journal_url.removeprefix("sqlite:///")
+    defaults = {name: default for name, default, _ in describe()}
+    journal = defaults["JOURNAL_URL"].removeprefix("sqlite:///")
     directory = Path(IMAGE.last("WORKDIR").rest)
     assert (directory / journal).is_relative_to(IMAGE.last("VOLUME").rest)
 
@@ -138,23 +140,3 @@ def test_compose_does_not_kill_a_connector_that_is_still_within_its_time_to_stop
     grace = re.search(r"stop_grace_period: (\d+)s", (ROOT / "docker-compose.yml").read_text())
     assert grace
     assert int(grace[1]) > Settings().drain_timeout + ANSWER_TIMEOUT
-
-
-def installed_by(requirements: Path) -> set[str]:
-    """The distributions that pip installs for a requirements file, those they need in turn included."""
-    lines = [line.partition("#")[0].strip() for line in requirements.read_text().splitlines()]
-    wanted = [Requirement(line) for line in lines if line]
-    found: set[str] = set()
-    while wanted:
-        requirement = wanted.pop()
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        if name(requirement.name) not in found:
-            found.add(name(requirement.name))
-            wanted.extend(Requirement(line) for line in metadata.requires(requirement.name) or ())
-    return found
-
-
-def name(distribution: str) -> str:
-    """The normalized name (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()

@@ -26,7 +26,7 @@ async def test_stop_in_a_burst_answers_every_connection_and_loses_nothing(tmp_pa
         async with Senders(connector, connections=16, lanes=8) as senders:
             await senders.until(lambda: len(senders.accepted) > 400)
             senders.finish()
-            connector.signal(signal.SIGTERM)
+            connector.send(signal.SIGTERM)
             assert await connector.ended() == 0
             assert senders.unanswered == 0
             accepted = set(senders.accepted)
@@ -46,7 +46,7 @@ async def test_handler_that_outlasts_the_stop_is_cut_off_and_its_event_handled_a
     async with running(journal, {"GATE": str(gate), "DRAIN_TIMEOUT": "0.2s"}) as connector:
         async with Senders(connector, connections=4, lanes=4) as senders:
             await senders.until(lambda: len(senders.accepted) > 20)
-        connector.signal(signal.SIGTERM)
+        connector.send(signal.SIGTERM)
         assert await connector.ended() == 0
         assert (await connector.line("server.drained"))["cut_off"] > 0
     assert handled(tmp_path / "handled") == []

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.journal_support.running import Running, client, handled, post
+from tests.journal_support.running import client, handled, post, start
+from tests.process import Server
 
 SUBSCRIBERS = 24
 SNAPSHOTS = 30
@@ -35,13 +36,12 @@ class Killed:
     def __init__(self, journal: Path) -> None:
         self._journal = journal
         self._there = asyncio.Event()
-        self.connector: Running
+        self.connector: Server
         self.accepted = 0
 
     async def start(self) -> None:
         """Start it; those that send go on."""
-        self.connector = await Running.start(self._journal, SETTINGS)
-        await self.connector.listening()
+        self.connector = await start(self._journal, SETTINGS)
         self._there.set()
 
     async def kill_and_start(self, after: int) -> None:
@@ -81,7 +81,7 @@ async def test_external_state_ends_at_the_newest_and_never_goes_back_over_kills(
                 await killed.kill_and_start(kill * SUBSCRIBERS * SNAPSHOTS // (KILLS + 1))
             await asyncio.gather(*sending)
         await killed.connector.until(lambda: newest <= {line.event_id for line in handled(tmp_path / "handled")})
-        killed.connector.signal(signal.SIGTERM)
+        killed.connector.send(signal.SIGTERM)
         assert await killed.connector.ended() == 0
     finally:
         await killed.connector.kill()

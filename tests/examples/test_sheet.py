@@ -37,6 +37,13 @@ def test_an_event_that_is_handled_twice_makes_one_row(sheet: Path) -> None:
     assert len(rows(sheet)) == 1
 
 
+def test_whatever_an_event_says_no_other_file_is_written(sheet: Path) -> None:
+    for said in ("../../elsewhere", "/etc/passwd", "x'); DROP TABLE events; --", "..\\x", "\x00"):
+        handlers.append(event(said, said, account_info={"bill_status": said}))
+    assert [file.name for file in sheet.parent.iterdir()] == ["sheet.db"]
+    assert len(rows(sheet)) == 5
+
+
 def test_many_threads_at_once_lose_no_row(sheet: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda number: handlers.append(event(f"event-{number}")), range(100)))

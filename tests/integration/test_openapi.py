@@ -26,7 +26,7 @@ async def document(port: int) -> dict[str, Any]:
     [
         (post(BODY), 202),
         (post(b"{"), 400),
-        (post(BODY, "Content-Encoding: br"), 400),
+        (post(BODY, "Content-Encoding: br"), 415),
         (post(BODY, token=None), 401),
         (post(BODY, path="/nothing"), 404),
         (post(BODY, method="PUT"), 405),

@@ -54,7 +54,9 @@ async def test_the_answer_says_how_the_external_system_failed(
         answer = await ask(port, post(body("one")))
     assert (answer.status, answer.json()["type"]) == (status, kind)
     assert str(fault) in answer.json()["error"]
-    assert (status == 429) == ("Retry-After" in answer.headers)
+    ours = isinstance(fault, ValueError)
+    assert (answer.json()["message"] == "Event handler failed") == ours
+    assert (status in (429, 503)) == ("Retry-After" in answer.headers)
 
 
 async def test_what_ends_well_is_202(mode: dict[str, str]) -> None:
@@ -74,8 +76,45 @@ async def test_an_attempt_whose_failure_was_answered_is_not_repeated_here(mode: 
     assert outcome_handlers.handled == ["one", "one"]
 
 
-async def test_an_event_that_runs_on_after_its_202_is_retried_here(mode: dict[str, str], reported: Reported) -> None:
+@pytest.mark.parametrize("kind", ["down", "rate_limited"])
+async def test_the_wait_that_the_external_system_asked_for_is_passed_on(kind: str, mode: dict[str, str]) -> None:
+    fault = Failed(kind)
+    fault.after = 77.0
+    outcome_handlers.faults["one"] = fault
+    async with serving(**mode) as (_, port):
+        assert (await ask(port, post(body("one")))).headers["Retry-After"] == "77"
+
+
+async def test_nothing_is_promised_before_the_outcome_where_a_kill_would_lose_it() -> None:
+    mode = {**MODE, "JOURNAL_URL": "memory://", "OUTCOME_TIMEOUT": "50ms"}
+    async with serving(**mode) as (_, port):
+        for _ in range(2):
+            answer = await ask(port, post(body("one", "Test/Slow")))
+            assert (answer.status, answer.json()["type"]) == (503, "SERVICE_ERROR")
+            assert answer.headers["Retry-After"]
+        async with connect(port) as wire:
+            await wire.send(post(body("two", "Test/Any")))
+            assert (await wire.answer()).status == 202
+        outcome_handlers.gate.set()
+        while (answer := await ask(port, post(body("one", "Test/Slow")))).status == 503:
+            pass
+        assert answer.status == 202
+    assert outcome_handlers.handled.count("one") == 1
+
+
+async def test_a_stop_promises_nothing_where_it_loses_the_event() -> None:
+    mode = {**MODE, "JOURNAL_URL": "memory://", "DRAIN_TIMEOUT": "10ms"}
+    async with serving(**mode) as (connector, port), connect(port) as wire:
+        await wire.send(post(body("one", "Test/Slow")))
+        await outcome_handlers.begun.wait()
+        connector.stop_accepting()
+        await connector.drain()
+        assert (await wire.answer()).status == 503
+
+
+async def test_an_event_that_runs_on_after_its_202_is_retried_here(tmp_path: Path, reported: Reported) -> None:
     outcome_handlers.faults["one"] = Failed("down")
+    mode = {**MODE, "JOURNAL_URL": f"sqlite:///{tmp_path / 'journal.db'}"}
     async with serving(**mode, OUTCOME_TIMEOUT="50ms") as (_, port):
         assert (await ask(port, post(body("one", "Test/Slow")))).status == 202
         outcome_handlers.gate.set()

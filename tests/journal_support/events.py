@@ -23,4 +23,4 @@ def event(
 ) -> Event:
     """An event that is not in the journal yet; with an id of its own unless one is given."""
     event_id = event_id or f"event-{next(_numbers)}"
-    return Event(event_id, "SIM/Updated", lane, "request", "unique", accepted_at, body(event_id, 1, padding))
+    return Event(event_id, "SIM/Updated", (lane,), "request", "unique", accepted_at, body(event_id, 1, padding))

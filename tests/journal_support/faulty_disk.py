@@ -9,6 +9,9 @@ from tempfile import mkdtemp
 
 import pytest
 
+IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""A folder that no disk slows down, where there is one: for tests that write much and need no real disk."""
+
 SOURCE = Path(__file__).with_name("disk.c")
 
 

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Self
 
 from tests.journal_support.events import body
-from tests.journal_support.running import TOKEN, Running
+from tests.process import Server
+from tests.wire import TOKEN
 
 _STATUS = re.compile(rb"HTTP/1\.1 (\d+)")
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)", re.IGNORECASE)
@@ -28,8 +29,8 @@ class Senders:
                   them that broke when the request had been written
     """
 
-    def __init__(self, connector: Running, connections: int, lanes: int, *, padding: int = 0) -> None:
-        self._connector: Running | None = connector
+    def __init__(self, connector: Server, connections: int, lanes: int, *, padding: int = 0) -> None:
+        self._connector: Server | None = connector
         self._there = asyncio.Event()
         self._there.set()
         self._stopping = False
@@ -57,7 +58,7 @@ class Senders:
         self._connector = None
         self._there.clear()
 
-    def back(self, connector: Running) -> None:
+    def back(self, connector: Server) -> None:
         """Send to this one from now on."""
         self._connector = connector
         self._there.set()

@@ -6,11 +6,13 @@ from typing import cast
 import pytest
 
 from connector.delivery.waiting import Answers
-from connector.errors import ConnectorError, TargetRefused, Unavailable
+from connector.errors import ConnectorError, Unavailable
 from connector.events.event import Event
-from connector.journal import Entry, Journal, Kept
+from connector.journal import Journal
 from connector.outcome import Outcome
 from connector.web.accept import Accept
+from connector.web.bodies import Bodies
+from connector.web.responses import HandlerFailed
 from tests import events
 from tests.delivering import SCHEMA
 
@@ -23,11 +25,11 @@ class Held:
     """A journal whose answers the test gives."""
 
     def __init__(self) -> None:
-        self.asked: asyncio.Queue[asyncio.Future[Kept]] = asyncio.Queue()
+        self.asked: asyncio.Queue[asyncio.Future[bool]] = asyncio.Queue()
 
-    async def keep(self, _: Event) -> Kept:
+    async def append(self, _: Event) -> bool:
         """Wait for what the test says."""
-        said: asyncio.Future[Kept] = asyncio.get_running_loop().create_future()
+        said: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.asked.put_nowait(said)
         return await said
 
@@ -36,20 +38,19 @@ class Requests:
     """Requests that bring one and the same event."""
 
     def __init__(self, timeout: float = PATIENCE) -> None:
-        self.answers = Answers(timeout)
+        self.answers = Answers(timeout, durable=True)
         self.journal = Held()
         self._accept = Accept(
             SCHEMA,
             cast("Journal", self.journal),
-            max_body=1 << 20,
-            body_timeout=PATIENCE,
+            Bodies(1 << 20, PATIENCE, 1 << 26),
             clock=lambda: 1.0,
             answers=self.answers,
         )
         body = events.encode(events.of_subscriber(1, "one"))
         self.event = SCHEMA.parse(body, "request", "unique", 1.0)
 
-    async def come(self) -> "tuple[asyncio.Task[ConnectorError | None], asyncio.Future[Kept]]":
+    async def come(self) -> "tuple[asyncio.Task[ConnectorError | None], asyncio.Future[bool]]":
         """Another request, and the journal's answer to it, which is to be set."""
         request = asyncio.create_task(self._refusal())
         async with asyncio.timeout(PATIENCE):
@@ -68,23 +69,23 @@ async def test_event_sent_again_while_its_attempt_ends_is_not_given_up_by_both_s
     requests = Requests()
     again, appended = await requests.come()
     outcome = requests.answers.ended(requests.event, BUSY)
-    appended.set_result(Kept.DUPLICATE)
+    appended.set_result(False)
     await asyncio.sleep(0)
-    requests.answers.kept(Entry(requests.event, 1), outcome)
+    requests.answers.kept(requests.event, outcome)
     assert outcome.state == "dead"
-    assert isinstance(await again, TargetRefused)
+    assert isinstance(await again, HandlerFailed)
 
 
 async def test_event_sent_again_whose_first_series_ends_meanwhile_is_not_retried_by_both_sides() -> None:
     requests = Requests()
     first, appended = await requests.come()
-    appended.set_result(Kept.NEW)
+    appended.set_result(True)
     again, appended_again = await requests.come()
-    requests.answers.kept(Entry(requests.event, 1), requests.answers.ended(requests.event, BUSY))
-    assert isinstance(await first, TargetRefused)
-    appended_again.set_result(Kept.NEW)  # the first series is dead, so it is a new one
+    requests.answers.kept(requests.event, requests.answers.ended(requests.event, BUSY))
+    assert isinstance(await first, HandlerFailed)
+    appended_again.set_result(True)  # the first series is dead, so it is a new one
     await asyncio.sleep(0)
-    requests.answers.kept(Entry(requests.event, 1), requests.answers.ended(requests.event, DONE))
+    requests.answers.kept(requests.event, requests.answers.ended(requests.event, DONE))
     assert await again is None
 
 
@@ -92,9 +93,9 @@ async def test_who_came_after_an_attempt_that_is_repeated_here_is_not_told_that_
     requests = Requests()
     outcome = requests.answers.ended(requests.event, BUSY)
     future = requests.answers.expect("one")
-    requests.answers.kept(Entry(requests.event, 1), outcome)
+    requests.answers.kept(requests.event, outcome)
     assert not future.done()
-    requests.answers.kept(Entry(requests.event, 1), requests.answers.ended(requests.event, DONE))
+    requests.answers.kept(requests.event, requests.answers.ended(requests.event, DONE))
     assert future.result() == DONE
 
 
@@ -103,13 +104,13 @@ async def test_who_joined_a_request_that_does_not_wait_is_not_left_alone(refused
     requests = Requests()
     first, appended = await requests.come()
     joined, appended_too = await requests.come()
-    appended_too.set_result(Kept.DUPLICATE)
+    appended_too.set_result(False)
     await asyncio.sleep(0)
     if refused:
         appended.set_exception(Unavailable())
         assert isinstance(await first, Unavailable)
     else:
-        appended.set_result(Kept.DUPLICATE)
+        appended.set_result(False)
         assert await first is None
     assert await joined is None
     assert not requests.answers.is_expected("one")

@@ -1,4 +1,4 @@
-"""docs/guarantees.md names the tests that prove it."""
+"""docs/guarantees.md and docs/security.md name the tests that prove them."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "guarantees.md").read_text())
+NAMED = [
+    found
+    for page in ("guarantees.md", "security.md")
+    for found in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / page).read_text())
+]
 
 
 @pytest.mark.parametrize(("file", "name"), sorted(set(NAMED)))

@@ -29,7 +29,7 @@ class Belt:
         events = []
         for _ in range(count):
             self.numbers += 1
-            event = Event(f"{self.numbers}", "Test/Any", lane, "r", "u", self.now, b"{}")
+            event = Event(f"{self.numbers}", "Test/Any", (lane,), "r", "u", self.now, b"{}")
             await self.journal.append(event)
             events.append(event)
         return events

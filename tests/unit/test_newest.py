@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.events.event import ESPFEvent, EventBody
+from connector.events.body import ESPFEvent, EventBody
 from connector.events.snapshot import Snapshot, after, is_older, snapshot
 
 A_TIME: Final = st.none() | st.integers(0, 3).map(float)

@@ -6,7 +6,7 @@ import pytest
 from dotenv import dotenv_values
 
 from connector.errors import StartError
-from connector.settings import Settings, describe
+from connector.settings import Settings, describe, environment, warnings
 
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 
@@ -50,8 +50,8 @@ def test_all_faults_are_listed_at_once_each_under_its_name() -> None:
         API_TOKEN="two words",
         PORT="http",
         EVENT_PATH="process-event",
-        REQUIRED_FIELDS="data.nothing",
-        ORDER_BY="pb_data.account_info.i_acount",
+        REQUIRED_FIELDS="data.[nothing",
+        ORDER_BY="acount+card",
         MAX_BODY_BYTES="2 furlongs",
         BODY_TIMEOUT="soon",
         WORKERS="0",
@@ -159,9 +159,117 @@ def test_a_path_that_could_not_be_served_is_refused(path: str) -> None:
     assert faults(EVENT_PATH=path)[0].startswith("EVENT_PATH: ")
 
 
-@pytest.mark.parametrize("url", ["memory://", "sqlite:///data/journal.db", "sqlite:////var/lib/journal.db"])
+@pytest.mark.parametrize("url", ["memory://", "sqlite:////var/lib/journal.db"])
 def test_a_journal_s_url_is_taken(url: str) -> None:
     assert load("JOURNAL_URL", url) == url
+
+
+def test_a_working_directory_that_changes_later_moves_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.load({"JOURNAL_URL": "sqlite:///data/journal.db", "TARGET_CA_FILE": "ca.pem"})
+    monkeypatch.chdir("/")
+    assert settings.journal_path == tmp_path / "data" / "journal.db"
+    assert settings.target_ca_file == str(tmp_path / "ca.pem")
+
+
+@pytest.mark.parametrize(
+    "token", ["'quoted-token-0123456'", '"quoted-token-0123456"', "Bearer abcdefghijklmnopq", "bearer"]
+)
+@pytest.mark.parametrize("name", ["API_TOKEN", "TARGET_TOKEN"])
+def test_a_token_with_quotes_or_with_the_word_bearer_is_refused_and_not_shown(name: str, token: str) -> None:
+    (fault,) = [each for each in faults(**{name: token}) if each.startswith(name)]
+    assert "0123456" not in fault
+    assert "klmnop" not in fault
+
+
+def test_a_secret_is_read_from_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(b"\xef\xbb\xbffirst-token-0123456\r\nsecond-token-012345\n")
+    assert load_file("API_TOKEN", file) == ("first-token-0123456", "second-token-012345")
+    file.write_text(" with spaces $x \n")
+    assert (
+        Settings.load(
+            {
+                "TARGET_URL": "http://t.example",
+                "TARGET_AUTH": "basic",
+                "TARGET_USER": "u",
+                "TARGET_PASSWORD_FILE": str(file),
+            }
+        ).target_password
+        == "with spaces $x"
+    )
+
+
+def load_file(name: str, file: Path) -> Any:
+    return getattr(Settings.load({f"{name}_FILE": str(file)}), name.lower())
+
+
+def test_a_file_of_a_secret_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    assert faults(API_TOKEN_FILE=str(file))[0].startswith("API_TOKEN_FILE: ")
+    assert faults(API_TOKEN_FILE=str(tmp_path))[0].startswith("API_TOKEN_FILE: ")
+    for content in (b"", b"\n", b"\xff\xfe", b"x" * 70_000):
+        file.write_bytes(content)
+        assert faults(API_TOKEN_FILE=str(file))[0].startswith("API_TOKEN_FILE: ")
+    file.write_text("token-0123456789abcdef")
+    assert "keep one" in faults(API_TOKEN_FILE=str(file), API_TOKEN="other")[0]
+
+
+PLACEHOLDERS = ["your-secret-token", "your_secret_token", "your-api-token", "secure-random-token", "<YOUR_API_TOKEN>"]
+
+
+@pytest.mark.parametrize("token", [*PLACEHOLDERS, "short"])
+def test_a_token_that_others_know_or_guess_is_warned_of_and_not_shown(token: str) -> None:
+    given = {"API_TOKEN": token, "HANDLERS": "x"}
+    (warning,) = warnings(Settings.load(given), given)
+    assert warning.startswith("API_TOKEN: ")
+    assert "short" not in warning
+    assert token not in warning
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("HANDLER", "HANDLERS"),
+        ("port", "PORT"),
+        ("MAX_ATTEMPT", "MAX_ATTEMPTS"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("API_TOKENS", "API_TOKEN"),
+        ("WTL_API_URL", "TARGET_URL"),
+        ("TARGET_SOMETHING_ELSE", ".env.example"),
+    ],
+)
+def test_a_name_that_looks_like_a_setting_and_is_none_is_named(name: str, hint: str) -> None:
+    (warning,) = warnings(Settings(), {name: "x"})
+    assert name in warning
+    assert hint in warning
+
+
+def test_names_that_are_not_ours_are_no_matter() -> None:
+    usual = [
+        "PATH",
+        "HOME",
+        "HOSTNAME",
+        "LANG",
+        "PWD",
+        "TERM",
+        "JOURNAL_STREAM",
+        "SSL_CERT_FILE",
+        "TARGET_SERVICE_HOST",
+        "TARGET_PORT",
+    ]
+    assert list(warnings(Settings(), dict.fromkeys(usual, "x"))) == []
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, 0), (0o640, 0), (0o644, 1)])
+def test_an_env_file_with_secrets_that_others_can_read_is_warned_of(
+    mode: int, warned: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("API_TOKEN=a-token-that-is-long-enough\n")
+    (tmp_path / ".env").chmod(mode)
+    given = environment()
+    assert len([each for each in warnings(Settings(), given) if "chmod" in each]) == warned
 
 
 @pytest.mark.parametrize("url", ["memory", "sqlite://", "sqlite:///", "journal.db", "redis://host"])

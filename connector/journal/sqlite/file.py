@@ -54,6 +54,8 @@ MIGRATIONS: Final = (
     """,
     """
     ALTER TABLE meta ADD COLUMN ordering TEXT NOT NULL DEFAULT '';
+    ALTER TABLE generations ADD COLUMN by_event_id INTEGER NOT NULL DEFAULT 0;
+    UPDATE generations SET by_event_id = 1;
     ALTER TABLE open ADD COLUMN blockers INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE touches (resource TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (resource, seq)) WITHOUT ROWID;
     INSERT INTO touches SELECT lane, seq FROM open;

@@ -27,7 +27,7 @@ from connector.journal.queries import (
     StepTaken,
     TargetAway,
 )
-from connector.journal.sqlite.remembered import key_of
+from connector.journal.sqlite.remembered import bearing
 
 MOST_BEHIND: Final = 10_000
 """So many events behind a blocked one are counted."""
@@ -106,15 +106,15 @@ class History:
         return [_series(row) for row in rows.fetchall()]
 
     def _series(self, event_id: str) -> list[Series]:
-        found: list[Series] = []
-        seq = self._seq(event_id)
-        while seq is not None:
+        found: dict[int, Series] = {}
+        wanted: list[int | None] = list(bearing(self._db, event_id))
+        while wanted:
+            seq = wanted.pop()
             row = self._db.execute(f"{_SELECT} WHERE e.seq = ?", (seq,)).fetchone()
-            if row is None:
-                break
-            found.append(_series(row))
-            seq = found[-1].earlier
-        return found
+            if row is not None and row[0] not in found:
+                found[row[0]] = _series(row)
+                wanted.append(found[row[0]].earlier)
+        return sorted(found.values(), key=lambda series: series.seq, reverse=True)
 
     def _attempts(self, seq: int) -> list[Attempt]:
         rows = self._db.execute(
@@ -174,13 +174,6 @@ class History:
             oldest_open_at=oldest[0] if oldest else None,
             total=counters,
         )
-
-    def _seq(self, event_id: str) -> int | None:
-        for (number,) in self._db.execute("SELECT number FROM generations ORDER BY number DESC").fetchall():
-            row = self._db.execute(f"SELECT seq FROM ids_{number} WHERE id = ?", (key_of(event_id),)).fetchone()
-            if row is not None:
-                return int(row[0])
-        return None
 
 
 def _resources(lane: str) -> list[str]:

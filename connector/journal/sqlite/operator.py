@@ -12,7 +12,8 @@ import msgspec
 
 from connector.journal.commands import Command, CommandResult, OpenEvent, Operator
 from connector.journal.sqlite.order import Order
-from connector.journal.sqlite.remembered import RememberedIds, key_of
+from connector.journal.sqlite.remembered import RememberedIds
+from connector.journal.sqlite.rows import event_of, key_of
 
 
 class SqliteOperator(Operator):
@@ -26,9 +27,7 @@ class SqliteOperator(Operator):
         self._now = now
 
     def latest(self, event_id: str) -> Sequence[int]:
-        key = key_of(event_id)
-        found = self._ids.find([key])
-        return list(found.values())
+        return self._ids.bearing(event_id)
 
     def find(self, seq: int) -> OpenEvent | None:
         row = self._db.execute("SELECT seq, state, attempt, blockers FROM open WHERE seq = ?", (seq,)).fetchone()
@@ -56,16 +55,16 @@ class SqliteOperator(Operator):
         new = self.change.last_seq + 1
         copied = self._db.execute(
             "INSERT INTO events SELECT ?, event_id, event_type, lane, request_id, unique_id, ?, seq, body"
-            " FROM events WHERE seq = ? RETURNING event_id, lane",
+            " FROM events WHERE seq = ? RETURNING event_id, event_type, lane, request_id, unique_id, accepted_at, body",
             (new, self._now, seq),
         ).fetchall()
         if not copied:
             return None
-        ((event_id, lane),) = copied
-        self._order.add([(new, tuple(lane.split("\n")) if lane else ())])
+        event = event_of(copied[0])
+        self._order.add([(new, event.resources)])
         if not whole:
             self._order.copy_steps({new: seq})
-        self._ids.note({key_of(event_id): new}, self._now)
+        self._ids.note({key_of(event): new}, self._now)
         return new
 
     def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:

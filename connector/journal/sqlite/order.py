@@ -20,13 +20,16 @@ Rules:
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from connector.errors import ConnectorError
+from connector.events.event import Event
+from connector.events.resources import before_environments
 from connector.events.snapshot import Snapshot
 from connector.journal import Newest
 from connector.journal.commands import PENDING, WAITING
-from connector.journal.sqlite.rows import execute_any, execute_in, insert_many, select_in, select_values
+from connector.journal.sqlite.rows import event_of, execute_any, execute_in, insert_many, select_in, select_values
 from connector.journal.store import Marks
 from connector.outcome import Mark, Step
 
@@ -37,6 +40,10 @@ _NEWER: Final = (
 """Whether the snapshot of a later row is newer; as ``snapshot.is_older``: a time that is missing decides nothing."""
 
 
+ARRANGED: Final = 1000
+"""Events read at a time when resources are made anew."""
+
+
 class Order:
     """Works on the tables above, within the caller's transactions."""
 
@@ -44,6 +51,30 @@ class Order:
         self._db = db
         (self._steps,) = db.execute("SELECT EXISTS (SELECT 1 FROM progress)").fetchone()
         (self._marks,) = db.execute("SELECT EXISTS (SELECT 1 FROM marks)").fetchone()
+
+    def arrange(self, ordering: str, resources: Callable[[Event], Sequence[str]]) -> None:
+        """Make the resources of the open events anew, where they were made under another rule than ``ordering``."""
+        (before,) = self._db.execute("SELECT ordering FROM meta").fetchone()
+        if before == ordering:
+            return
+        self._db.execute("UPDATE meta SET ordering = ?", (ordering,))
+        self._db.execute("DELETE FROM touches")
+        after = 0
+        while rows := self._db.execute(
+            "SELECT o.seq, e.event_id, e.event_type, e.lane, e.request_id, e.unique_id, e.accepted_at, e.body"
+            " FROM open o JOIN events e ON e.seq = o.seq WHERE o.seq > ? ORDER BY o.seq LIMIT ?",
+            (after, ARRANGED),
+        ).fetchall():
+            after = rows[-1][0]
+            for seq, *row in rows:
+                event = event_of(row)
+                keys = _readable(event, resources)
+                taken = self._taken(list(keys))
+                insert_many(self._db, "INSERT INTO touches VALUES", 2, [(key, seq) for key in keys])
+                self._db.execute("UPDATE open SET blockers = ? WHERE seq = ?", (len(taken), seq))
+                self._db.execute("UPDATE events SET lane = ? WHERE seq = ?", ("\n".join(keys), seq))
+        # Only an event that nothing blocks may wait or be held: what is blocked now runs when its turn comes.
+        self._db.execute("UPDATE open SET state = ?, due = NULL WHERE state > 0 AND blockers > 0", (PENDING,))
 
     def add(self, events: Sequence[tuple[int, Sequence[str]]]) -> list[int]:
         """Open these new events, each with its resources; the number of blockers of each."""
@@ -123,16 +154,22 @@ class Order:
 
     def newest(self, seq: int, mark: Mark, mine: Snapshot) -> Newest:
         """As ``Store.newest``."""
-        applied = self._db.execute(
-            "SELECT updated, created, happened, seq, event_id FROM newest WHERE resource = ? AND name = ?",
-            (mark.resource, mark.name),
-        ).fetchone()
+        applied = self._applied(mark.resource, mark.name)
+        if applied is None and (before := before_environments(mark.resource)) != mark.resource:
+            applied = self._applied(before, mark.name)
         behind = self._db.execute(
             "SELECT updated, created, happened, seq, event_id FROM marks"
             f" WHERE resource = :resource AND name = :name AND seq > :seq AND {_NEWER} ORDER BY seq DESC LIMIT 1",
             {**_times(mine), "resource": mark.resource, "name": mark.name, "seq": seq},
         ).fetchone()
         return Newest(Snapshot(*applied) if applied else None, Snapshot(*behind) if behind else None)
+
+    def _applied(self, resource: str, name: str) -> Sequence[Any] | None:
+        row: Sequence[Any] | None = self._db.execute(
+            "SELECT updated, created, happened, seq, event_id FROM newest WHERE resource = ? AND name = ?",
+            (resource, name),
+        ).fetchone()
+        return row
 
     def step(self, steps: Sequence[tuple[int, Step]]) -> None:
         """Note what handlers have done."""
@@ -209,6 +246,13 @@ class Order:
             return []
         self._db.execute("UPDATE open SET state = ? WHERE seq = ?", (PENDING, head))
         return [head]
+
+
+def _readable(event: Event, resources: Callable[[Event], Sequence[str]]) -> Sequence[str]:
+    try:
+        return resources(event)
+    except ConnectorError:  # a body that cannot be read any more keeps what it touched
+        return event.resources
 
 
 def _times(mine: Snapshot) -> dict[str, Any]:

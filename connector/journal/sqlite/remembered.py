@@ -7,6 +7,8 @@ forgotten by the generation, in small steps.
 
 Invariants:
 
+0. A key stands for an identity (``Event.key``), whose first half stands for the ``event_id`` alone. Generations of
+   before (``by_event_id``) have keys of the ``event_id`` (``key_before``) and get no new ones.
 1. An id is in the newest generation that it was noted in; that one counts.
 2. A generation without a filter (the newest, and one that is still to be sealed) is always asked.
 3. A generation is dropped only when the last id noted in it is older than ``KEEP_IDS``.
@@ -18,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import Final
 
+from connector.events.identity import id_prefix
 from connector.journal.sqlite.rows import insert_many, select_in
 
 GENERATION: Final = 1_000_000
@@ -47,8 +50,8 @@ CREATE TABLE generations (
 """
 
 
-def key_of(event_id: str) -> bytes:
-    """The 128 bits that stand for an id; two ids share them once in 10**24 pairs of ten million."""
+def key_before(event_id: str) -> bytes:
+    """The key of an id in the generations of before, which knew no identities."""
     return hashlib.blake2b(event_id.encode(), digest_size=KEY_BYTES).digest()
 
 
@@ -62,9 +65,14 @@ class RememberedIds:
         self._ids = 0
         self._sealing: tuple[int, bytearray, bytes] | None = None
         self._recorded_at = 0.0
+        self._by_event_id: set[int] = set()
         self.last_seq = 0
-        rows = connection.execute("SELECT number, last_seq, filter FROM generations ORDER BY number").fetchall()
-        for number, last_seq, bloom in rows:
+        rows = connection.execute(
+            "SELECT number, last_seq, filter, by_event_id FROM generations ORDER BY number"
+        ).fetchall()
+        for number, last_seq, bloom, by_event_id in rows:
+            if by_event_id:
+                self._by_event_id.add(number)
             self.last_seq = max(self.last_seq, last_seq)
             if bloom is None:
                 self._unsealed.append(number)
@@ -75,8 +83,25 @@ class RememberedIds:
                 f"SELECT count(*), coalesce(max(seq), 0) FROM ids_{self._unsealed[-1]}"
             ).fetchone()
             self.last_seq = max(self.last_seq, last_seq)
-        if not self._unsealed:
-            self._begin(max(self._filters, default=0) + 1)
+        if not self._unsealed or self._unsealed[-1] in self._by_event_id:
+            self._begin(max([*self._filters, *self._unsealed], default=0) + 1)
+
+    @property
+    def has_before(self) -> bool:
+        """Whether there are generations whose keys stand for an ``event_id``."""
+        return bool(self._by_event_id)
+
+    def find_before(self, event_ids: Sequence[str]) -> dict[str, int]:
+        """The sequence numbers noted last for these ids in the generations of before."""
+        keys = {key_before(event_id): event_id for event_id in event_ids}
+        found: dict[bytes, int] = {}
+        for number in sorted(self._by_event_id):
+            found.update(self._look_up(number, list(keys)))
+        return {keys[key]: seq for key, seq in found.items()}
+
+    def bearing(self, event_id: str) -> list[int]:
+        """The newest series of every identity that has this ``event_id``."""
+        return bearing(self._db, event_id)
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, int]:
         """The sequence numbers noted last for those of ``keys`` that are remembered."""
@@ -137,6 +162,7 @@ class RememberedIds:
             self._db.execute(f"DROP TABLE ids_{number}")
             self._db.execute("DELETE FROM generations WHERE number = ?", (number,))
             del self._filters[number]
+            self._by_event_id.discard(number)
 
     def _begin(self, number: int) -> None:
         self._db.execute(f"CREATE TABLE ids_{number} (id BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID")
@@ -166,6 +192,20 @@ class RememberedIds:
 
     def _look_up(self, number: int, keys: Sequence[bytes]) -> dict[bytes, int]:
         return dict(select_in(self._db, f"SELECT id, seq FROM ids_{number} WHERE id IN", keys))
+
+
+def bearing(db: sqlite3.Connection, event_id: str) -> list[int]:
+    """As ``RememberedIds.bearing``, in the order of acceptance; on any connection."""
+    found: dict[bytes, int] = {}
+    first = id_prefix(event_id)
+    last = first + b"\xff" * (KEY_BYTES - len(first))
+    for number, by_event_id in db.execute("SELECT number, by_event_id FROM generations ORDER BY number").fetchall():
+        span = (key_before(event_id),) * 2 if by_event_id else (first, last)
+        found.update(db.execute(f"SELECT id, seq FROM ids_{number} WHERE id BETWEEN ? AND ?", span).fetchall())
+    if not found:  # an id that was generated for an event that is known by its i_event alone
+        newest = db.execute("SELECT max(seq) FROM events WHERE event_id = ?", (event_id,)).fetchone()
+        return [seq for (seq,) in [newest] if seq is not None]
+    return sorted(set(found.values()))
 
 
 Bit = tuple[int, int]

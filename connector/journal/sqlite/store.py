@@ -44,8 +44,8 @@ from connector.journal.sqlite.file import JournalFile, text_of
 from connector.journal.sqlite.history import History
 from connector.journal.sqlite.operator import SqliteOperator, answer, unanswered
 from connector.journal.sqlite.order import Order
-from connector.journal.sqlite.remembered import RememberedIds, key_of
-from connector.journal.sqlite.rows import insert_many, select_in
+from connector.journal.sqlite.remembered import RememberedIds
+from connector.journal.sqlite.rows import event_of, insert_many, key_of, select_in
 from connector.journal.sqlite.upkeep import PRUNE_ROWS, Checkpoints, Pruning, give_back
 from connector.journal.store import Append, Batch, Fed, Feed, Store, StoreError
 from connector.outcome import Mark, Step
@@ -71,7 +71,9 @@ class SqliteStore(Store):
 
     ``keep_done``, ``keep_dead``, ``keep_ids``  seconds that payloads and ids are kept after the end
     ``min_free_disk``  bytes of the disk that are left alone
-    ``longest_wait``  seconds; at start, no retry is due later than that, whatever the clock said before
+    ``longest_wait``  seconds; at start, no retry noted by a clock that was ahead is due later than that
+    ``ordering``      names the rule by which events are ordered; where the file was written under another one, the
+                      resources of its open events are made anew by ``resources``
     """
 
     def __init__(
@@ -84,6 +86,8 @@ class SqliteStore(Store):
         min_free_disk: int,
         longest_wait: float = inf,
         clock: Callable[[], float],
+        ordering: str = "",
+        resources: Callable[[Event], Sequence[str]] = lambda event: event.resources,
     ) -> None:
         self._file = JournalFile(path)
         self._pruning = Pruning(keep_done=keep_done, keep_dead=keep_dead)
@@ -92,6 +96,8 @@ class SqliteStore(Store):
         self._min_free_disk = min_free_disk
         self._longest_wait = longest_wait
         self._clock = clock
+        self._ordering = ordering
+        self._resources = resources
         self._connection: sqlite3.Connection | None = None
         self._ids: RememberedIds | None = None
         self._open_order: Order | None = None
@@ -283,6 +289,8 @@ class SqliteStore(Store):
         db.execute("BEGIN IMMEDIATE")
         self._ids = RememberedIds(db)
         self._open_order = Order(db)
+        if self._ordering:
+            self._open_order.arrange(self._ordering, self._resources)
         (newest,) = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
         self.last_seq = max(newest, self._ids.last_seq)
         (self.open_events,) = db.execute("SELECT count(*) FROM open").fetchone()
@@ -290,8 +298,13 @@ class SqliteStore(Store):
         self.holds = [PAUSED] if paused else []
         db.execute("UPDATE meta SET away = ''")
         db.execute("DELETE FROM commands WHERE made_at < ?", (self._clock() - COMMAND_SECONDS,))
-        latest = self._clock() + self._longest_wait
-        db.execute("UPDATE open SET due = ? WHERE state > 0 AND state = ? AND due > ?", (latest, WAITING, latest))
+        now = self._clock()  # a clock that was set back: whatever it said, no retry is due later than the longest wait
+        latest = now + self._longest_wait
+        db.execute(
+            "UPDATE open SET due = ? WHERE state > 0 AND state = ? AND due > ? "
+            "AND EXISTS (SELECT 1 FROM attempts WHERE attempts.seq = open.seq AND ended_at > ?)",
+            (latest, WAITING, latest, now),
+        )
         db.execute("COMMIT")
 
     def _still_owner(self) -> None:
@@ -321,8 +334,8 @@ class SqliteStore(Store):
 
     def _append(self, batch: Batch, now: float) -> None:
         events = [append.event for append in batch.appends]
-        keys = [key_of(event.event_id) for event in events]
-        known = self._remembered.find(keys)
+        keys = [event.key for event in events]
+        known = self._known(events, keys)
         dead = self._ended_dead(set(known.values())) if known else set()
         kept: list[Kept] = []
         seqs: dict[bytes, int] = {}
@@ -331,7 +344,7 @@ class SqliteStore(Store):
         for append, event, key in zip(batch.appends, events, keys, strict=True):
             before = known.get(key)
             if key in seqs or (before is not None and before not in dead):
-                kept.append(Kept.DUPLICATE)
+                kept.append(self._duplicate(event, seqs.get(key, before), rows))
                 continue
             kept.append(Kept.NEW)
             self.last_seq += 1
@@ -374,6 +387,32 @@ class SqliteStore(Store):
             Entry(append.event, seq, blockers=count, progress=steps.get(seq, NO_STEPS))
             for (seq, append), count in zip(new, blockers, strict=True)
         ]
+
+    def _known(self, events: Sequence[Event], keys: Sequence[bytes]) -> dict[bytes, int]:
+        """The newest series of each identity that is remembered."""
+        known = self._remembered.find(keys)
+        if not self._remembered.has_before:
+            return known
+        rest = {event.event_id: key for event, key in zip(events, keys, strict=True) if key not in known}
+        for event_id, seq in self._remembered.find_before(list(rest)).items():
+            row = self._row(seq)
+            if row is None or key_of(event_of(row)) == rest[event_id]:
+                known[rest[event_id]] = seq
+        return known
+
+    def _row(self, seq: int | None) -> Sequence[Any] | None:
+        row: Sequence[Any] | None = self._db.execute(
+            "SELECT event_id, event_type, lane, request_id, unique_id, accepted_at, body FROM events WHERE seq = ?",
+            (seq,),
+        ).fetchone()
+        return row
+
+    def _duplicate(self, event: Event, seq: int | None, new: Sequence[Sequence[Any]]) -> Kept:
+        """Whether the body that is kept under the same identity is the same."""
+        body = next((row[-1] for row in new if row[0] == seq), None)
+        if body is None and (row := self._row(seq)) is not None:
+            body = row[-1]
+        return Kept.DUPLICATE if body is None or bytes(body) == event.raw else Kept.CONFLICT
 
     def _ended_dead(self, seqs: set[int]) -> set[int]:
         rows = select_in(self._db, "SELECT seq FROM outcomes WHERE state = 'dead' AND seq IN", list(seqs))
@@ -452,9 +491,8 @@ class SqliteStore(Store):
 
 
 def _entry(row: Sequence[Any], steps: Mapping[str, Step]) -> Entry:
-    seq, event_id, event_type, lane, request_id, unique_id, accepted_at, body, attempt, due = row
-    event = Event(event_id, event_type, lane, request_id, unique_id, accepted_at, body, seq=seq, attempt=attempt)
-    return Entry(event, seq, attempt=attempt, due=due, progress=steps)
+    seq, *of_event, attempt, due = row
+    return Entry(event_of(of_event, attempt), seq, attempt=attempt, due=due, progress=steps)
 
 
 def _is_fatal(fault: Exception, committing: bool = False) -> bool:

@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from connector.journal.sqlite.remembered import RememberedIds, key_of
-from connector.journal.sqlite.rows import execute_in
+from connector.journal.sqlite.remembered import RememberedIds
+from connector.journal.sqlite.rows import event_of, execute_in, key_of, select_in
 
 PRUNE_ROWS: Final = 100
 """Ended events that are looked at in a step."""
@@ -49,7 +49,7 @@ class Pruning:
         if now < self._next_round:
             return False
         rows = db.execute(
-            "SELECT o.seq, o.state, o.ended_at, e.accepted_at, e.event_id"
+            "SELECT o.seq, o.state, o.ended_at, e.accepted_at"
             " FROM outcomes o JOIN events e ON e.seq = o.seq WHERE o.seq > ? ORDER BY o.seq LIMIT ?",
             (self._done_to, limit),
         ).fetchall()
@@ -57,10 +57,16 @@ class Pruning:
         over = [row for row in rows if row[2] < now - keep.get(row[1], self._keep_done)]
         if over:
             ids.record(last_seq)
-            for table in ("events", "outcomes", "attempts"):
+            dead = select_in(
+                db,
+                "SELECT seq, event_id, event_type, lane, request_id, unique_id, accepted_at, body FROM events"
+                " WHERE seq IN",
+                [row[0] for row in over if row[1] == "dead"],
+            )
+            for table in ("events", "outcomes", "attempts", "progress"):
                 execute_in(db, f"DELETE FROM {table} WHERE seq IN", [row[0] for row in over])
             # Nobody could tell any more that they ended dead, and would take the next attempt for a duplicate.
-            ids.forget({key_of(row[4]): row[0] for row in over if row[1] == "dead"})
+            ids.forget({key_of(event_of(row)): seq for seq, *row in dead})
         if len(rows) == limit and rows[-1][3] <= now - min(self._keep_done, self._keep_dead):
             self._done_to = rows[-1][0]
             return True

@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import contextvars
+import decimal
+import sys
 import threading
+import types
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,7 @@ from typing import Any
 import pytest
 
 from connector import DeadLetter, Event, Ignored, Retry, on
-from connector.delivery import workers as worker
+from connector.delivery import attempt as attempts
 from connector.outcome import RetryPolicy
 from tests.conftest import Lines
 from tests.delivering import delivering, ids
@@ -46,7 +50,8 @@ async def test_event_is_dead_when_its_attempts_run_out_and_the_next_goes_on(tmp_
         await delivery.accept("one")
         await delivery.accept("two")
         await delivery.become(one="dead", two="done")
-        assert delivery.find()[0].reason == "gave up after 2 attempts: ValueError: bad"
+        place = "tests/integration/delivery/test_attempts.py:"
+        assert delivery.find()[0].reason.startswith(f"gave up after 2 attempts: ValueError: bad ({place}")
 
 
 async def test_event_is_dead_when_it_is_too_old_at_its_next_failure(tmp_path: Path) -> None:
@@ -62,7 +67,7 @@ async def test_event_is_dead_when_it_is_too_old_at_its_next_failure(tmp_path: Pa
         assert "at an age of" in delivery.find()[0].reason
 
 
-@pytest.mark.parametrize(("asked", "wait"), [(-5.0, 0.0), (30.0, 30.0), (1e9, 600.0), (float("inf"), 600.0)])
+@pytest.mark.parametrize(("asked", "wait"), [(0.0, 1.0), (30.0, 30.0), (1e9, 600.0), (float("inf"), 600.0)])
 async def test_wait_that_a_handler_asks_for_is_kept_within_bounds(tmp_path: Path, asked: float, wait: float) -> None:
     @on("SIM/Updated")
     async def later(event: Event) -> None:
@@ -72,9 +77,6 @@ async def test_wait_that_a_handler_asks_for_is_kept_within_bounds(tmp_path: Path
 
     async with delivering(tmp_path, later, policy=SLOW) as delivery:
         await delivery.accept("one")
-        if wait == 0:
-            await delivery.until(lambda: delivery.workers.running == 1 and delivery.find()[0].attempts == 1)
-            return
         await delivery.become(one="waiting")
         assert delivery.find()[0].due == delivery.clock.now + wait
 
@@ -97,8 +99,10 @@ async def test_event_that_no_handler_takes_ends_as_ignored_with_its_type(tmp_pat
         (Retry("busy"), "waiting", "busy"),
         (KeyError("imsi"), "waiting", "KeyError: 'imsi'"),
         (SystemExit(1), "waiting", "SystemExit: 1"),
+        (KeyboardInterrupt(), "waiting", "KeyboardInterrupt"),
+        (GeneratorExit("g"), "waiting", "GeneratorExit: g"),
         (asyncio.CancelledError(), "waiting", "CancelledError"),
-        (ExceptionGroup("both", [OSError()]), "waiting", "ExceptionGroup: both (1 sub-exception)"),
+        (ExceptionGroup("both", [OSError(), KeyError()]), "waiting", "ExceptionGroup: both (2 sub-exceptions)"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
@@ -122,7 +126,7 @@ async def test_no_exception_of_a_handler_ends_the_process_or_a_worker(
         await delivery.accept("one")
         await delivery.accept("two", 2, "Other/Type")
         await delivery.become(one=state, two="done")
-        assert delivery.find()[0].reason == reason
+        assert delivery.find()[0].reason.partition(" (tests/")[0] == reason
 
 
 async def test_handler_that_hangs_is_cut_off_and_tried_again(tmp_path: Path) -> None:
@@ -180,7 +184,7 @@ async def test_worker_goes_on_after_a_handler_that_hides_its_being_cut_off(tmp_p
 async def test_handler_that_goes_on_although_it_was_cut_off_is_reported_and_cut_off_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: Lines
 ) -> None:
-    monkeypatch.setattr(worker, "CUT_OFF_AGAIN", 0.05)
+    monkeypatch.setattr(attempts, "CUT_OFF_AGAIN", 0.05)
     cancelled = 0
 
     @on("SIM/Updated", timeout=0.05, max_attempts=1)
@@ -272,14 +276,14 @@ async def test_clock_that_is_set_back_over_a_restart_does_not_make_an_event_wait
 
 async def test_waiting_event_is_tried_although_others_came_due_and_went_before(tmp_path: Path) -> None:
     """A time that was waited for in vain must not hide the next one."""
-    times = {"one": 0.05, "two": 0.1}
+    soon = RetryPolicy(base=0.1, longest=0.1)
 
     @on("SIM/Updated")
     async def once(event: Event) -> None:
         if event.attempt == 1:
-            raise Retry("later", after=times[event.event_id])
+            raise Retry("later")
 
-    async with delivering(tmp_path, once, policy=SLOW) as delivery:
+    async with delivering(tmp_path, once, policy=soon) as delivery:
         await delivery.accept("one")
         await delivery.become(one="waiting")
         await delivery.command("skip", "i_account:1")
@@ -358,3 +362,160 @@ async def test_no_handler_takes_its_worker_down_and_with_it_the_process_again_an
         await delivery.become(one="done", two="done")
         assert not [task for task in delivery.workers.tasks if task.done()]
     assert len(tried) >= 3
+
+
+async def test_attempt_sees_no_context_variable_and_no_decimal_context_of_another(tmp_path: Path) -> None:
+    tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="-")
+
+    @on("SIM/Updated")
+    async def leaks(event: Event) -> str:
+        seen = f"{tenant.get()} {decimal.getcontext().prec}"
+        tenant.set(event.event_id)
+        decimal.getcontext().prec = 5
+        return seen
+
+    async with delivering(tmp_path, leaks, workers=1) as delivery:
+        for number, name in enumerate(("one", "two", "three")):
+            await delivery.accept(name, number)
+        await delivery.become(one="done", two="done", three="done")
+        assert {series.reason for series in delivery.find()} == {"- 28"}
+
+
+async def test_late_cancel_by_a_timer_of_a_handler_hits_nothing_but_its_own_attempt(tmp_path: Path) -> None:
+    late: list[asyncio.Task[Any]] = []
+
+    @on("SIM/Updated")
+    async def leaves_a_timer(event: Event) -> None:
+        if event.event_id == "one":
+            this = asyncio.current_task()
+            assert this is not None
+            late.append(this)
+        else:
+            late[0].cancel()
+            await asyncio.sleep(0)
+
+    async with delivering(tmp_path, leaves_a_timer, workers=1) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="done")
+        await delivery.accept("two")
+        await delivery.become(two="done")
+        assert [series.attempts for series in delivery.find()] == [1, 1]
+
+
+@pytest.mark.parametrize("leave", [sys.exit, lambda: (_ for _ in ()).throw(KeyboardInterrupt)])
+async def test_task_of_a_handler_that_wants_to_end_the_process_fails_its_event_and_nothing_else(
+    leave: Callable[[], Any], tmp_path: Path
+) -> None:
+    async def ends_the_process() -> None:
+        next(leave())
+
+    @on("SIM/Updated")
+    async def makes_a_task(event: Event) -> str:
+        if event.attempt == 1:
+            task = asyncio.create_task(ends_the_process())
+            await asyncio.Event().wait()
+            task.cancel()
+        return "at last"
+
+    async with delivering(tmp_path, makes_a_task, policy=SLOW) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="waiting")
+        assert "in the task" in delivery.find()[0].reason
+        await delivery.later(20)
+        await delivery.become(one="done")
+
+
+async def test_task_left_behind_that_wants_to_end_the_process_is_said(tmp_path: Path, log_lines: Lines) -> None:
+    go = asyncio.Event()
+    tasks = set()
+
+    async def ends_the_process() -> None:
+        await go.wait()
+        sys.exit(3)
+
+    @on("SIM/Updated")
+    async def leaves_a_task(event: Event) -> None:
+        if event.event_id == "one":
+            tasks.add(asyncio.create_task(ends_the_process()))
+
+    async with delivering(tmp_path, leaves_a_task) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="done")
+        go.set()
+        await asyncio.wait(tasks)
+        await delivery.accept("two")
+        await delivery.become(two="done")
+    (line,) = [line for line in log_lines() if line["action"] == "handler.exit"]
+    assert line["event_id"] == "one"
+    for task in tasks:
+        task.exception()
+
+
+async def call() -> None:
+    """Something that has to be awaited."""
+
+
+async def forgets_await(_: Event) -> str:
+    call()  # type: ignore[unused-coroutine]
+    return "done"
+
+
+def forgets_await_in_a_thread(_: Event) -> str:
+    call()  # type: ignore[unused-coroutine]
+    return "done"
+
+
+async def returns_a_coroutine(_: Event) -> Any:
+    return call()
+
+
+async def returns_a_task(_: Event) -> Any:
+    return asyncio.create_task(call())
+
+
+async def returns_an_exception(_: Event) -> Any:
+    return Ignored("not ours")
+
+
+async def returns_an_exception_class(_: Event) -> Any:
+    return DeadLetter
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (forgets_await, "coroutine 'call' was never awaited: put await before the call"),
+        (forgets_await_in_a_thread, "coroutine 'call' was never awaited"),
+        (returns_a_coroutine, "returned the coroutine call(): put await before the call"),
+        (returns_a_task, "returned a Task, which nobody awaits"),
+        (returns_an_exception, "returned Ignored('not ours') instead of raising it"),
+        (returns_an_exception_class, "instead of raising it"),
+    ],
+)
+async def test_slip_that_left_the_work_undone_is_not_done(
+    tmp_path: Path, function: Callable[[Event], Any], words: str
+) -> None:
+    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__)
+    async with delivering(tmp_path, on("SIM/Updated")(copy), policy=SLOW) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="waiting")
+        reason = delivery.find()[0].reason
+        assert words in reason
+        assert "test_attempts.py:" in reason
+
+
+async def test_error_of_a_handler_is_told_with_its_traceback_once_a_place_and_then_counted(
+    tmp_path: Path, log_lines: Lines
+) -> None:
+    @on("SIM/Updated", max_attempts=12)
+    async def fails(event: Event) -> None:
+        event.pb_data.no_such_field  # type: ignore[attr-defined]  # noqa: B018 - the slip
+
+    async with delivering(tmp_path, fails) as delivery:
+        await delivery.accept("one")
+        await delivery.become(one="dead")
+    first, tenth = (line for line in log_lines() if line["action"] == "handler.error")
+    assert (first["times"], tenth["times"]) == (1, 10)
+    assert "no_such_field" in first["exception"]
+    assert "exception" not in tenth
+    assert first["place"].startswith("tests/integration/delivery/test_attempts.py:")

@@ -29,6 +29,7 @@ from connector.journal.sqlite.operator import Answer, Command, Verb
 from connector.outcome import Outcome
 from tests.journal_support.engines import Clock, sqlite_store
 from tests.journal_support.events import body
+from tests.journal_support.faulty_disk import IN_MEMORY
 
 SUBSCRIBERS = ("a", "b", "c")
 STATES = ("done", "ignored", "dead", "waiting", "waiting", "waiting", "held", "held")
@@ -51,7 +52,7 @@ class LanesMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.folder = TemporaryDirectory()
+        self.folder = TemporaryDirectory(dir=IN_MEMORY)
         self.path = Path(self.folder.name) / "journal.db"
         self.clock = Clock()
         self.numbers = count(1)
@@ -81,11 +82,11 @@ class LanesMachine(RuleBasedStateMachine):
     def accept(self, lane: str, how_many: int) -> None:
         for _ in range(how_many):
             event_id = f"{next(self.numbers)}"
-            event = Event(event_id, "Test/Any", lane, "r", "u", self.clock.now, body(event_id))
+            event = Event(event_id, "Test/Any", (lane,), "r", "u", self.clock.now, body(event_id))
             assert self.loop.run_until_complete(self.journal.append(event))
             self.lines[lane].append(Open(event_id))
             self.lane_of[event_id] = lane
-        event = Event(event_id, "Test/Any", lane, "r", "u", self.clock.now, body(event_id))
+        event = Event(event_id, "Test/Any", (lane,), "r", "u", self.clock.now, body(event_id))
         assert not self.loop.run_until_complete(self.journal.append(event))
 
     def runnable(self) -> dict[str, Open]:

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from connector import DeadLetter, Event, Retry, on
 from connector.outcome import RetryPolicy
 from tests.delivering import Delivery, delivering
+from tests.journal_support.faulty_disk import IN_MEMORY
 
 SLOW = RetryPolicy(base=100.0, longest=600.0, max_attempts=50, max_age=1e9)
 
 
 def at(second: int | None) -> str | None:
     """A time of day as ``updated_at`` has it."""
-    return None if second is None else f"2026-01-01T00:00:{second:02d}+00:00"
+    return None if second is None else f"1970-01-01T00:00:{second:02d}+00:00"
 
 
 class Applied:
@@ -198,12 +199,12 @@ def histories(draw: st.DrawFn, *, mixed: bool) -> list[Sent]:
 async def deliver(sent: Sequence[Sent]) -> tuple[list[int], dict[int, tuple[str, str]]]:
     """What was applied in order, and state and reason of each, by place in ``sent``."""
     applied = Applied()
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=IN_MEMORY) as folder:
         async with delivering(Path(folder), applied.handler(), queue_size=4) as delivery:
             for place, event in enumerate(sent):
                 updated, created, happened = event.times
                 applied.failures[f"{place}"] = event.failures
-                variables = {} if happened is None else {"event_time": f"2026-01-01 00:00:{happened:02d}"}
+                variables = {} if happened is None else {"event_time": f"1970-01-01 00:00:{happened:02d}"}
                 await delivery.accept(
                     f"{place}",
                     updated_at=at(updated),

@@ -62,6 +62,7 @@ class Served:
         headers["Authorization"] = f"Bearer {TOKEN}"
         async with self._session.post(f"{self.url}/process-event", json=event, headers=headers) as response:
             await response.read()
+            self.last = response
             return response.status
 
     async def post_all(self, events: Iterable[dict[str, Any]]) -> None:

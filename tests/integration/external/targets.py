@@ -12,7 +12,6 @@ from multidict import CIMultiDictProxy
 
 from connector.external import Target
 from tests.unit.external.events import settings
-from tests.unit.external.test_breaker import Gate
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -36,6 +35,7 @@ class Standin:
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.peers: set[object] = set()
         self.url = ""
         self.answer: Callable[[Seen], Awaitable[web.Response]] = yes
         self.runner: web.AppRunner | None = None
@@ -48,6 +48,7 @@ class Standin:
     async def handle(self, request: web.Request) -> web.Response:
         """Note the request and answer it."""
         body = await request.read()
+        self.peers.add(request.transport and request.transport.get_extra_info("peername"))
         self.seen.append(Seen(request.method, request.path_qs, request.headers, body))
         return await self.answer(self.seen[-1])
 
@@ -95,24 +96,39 @@ async def talking(talk: Talk) -> AsyncIterator[str]:
         await server.wait_closed()
 
 
-class Client(NamedTuple):
-    """A client and the gate it holds."""
+class Client:
+    """A client, and what it told the one who delivers events."""
 
-    target: Target
-    gate: Gate
+    def __init__(self, url: str, **overrides: str) -> None:
+        self.held: list[str] = []
+        self.seconds = 0.0
+        self.releases = 0
+        self.target = Target(
+            settings(TARGET_URL=url, **overrides),
+            clock=time.monotonic,
+            hold=self._hold,
+            release=self._release,
+            free=self.held.clear,
+        )
+
+    def _hold(self, reason: str, seconds: float) -> None:
+        self.held.append(reason)
+        self.seconds = seconds
+
+    def _release(self, _: int | None) -> None:
+        self.releases += 1
 
 
 @asynccontextmanager
 async def calling(url: str, **overrides: str) -> AsyncIterator[Client]:
     """An open client for ``url``; its breaker is off unless the settings say otherwise."""
-    gate = Gate()
     quiet = {"BREAKER_FAILURES": "0", "BREAKER_SHARE": "0", "TARGET_TIMEOUT": "5s"}
-    target = Target(settings(TARGET_URL=url, **(quiet | overrides)), gate=gate, clock=time.monotonic)
-    await target.open()
+    client = Client(url, **(quiet | overrides))
+    await client.target.open()
     try:
-        yield Client(target, gate)
+        yield client
     finally:
-        await target.close()
+        await client.target.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -10,9 +10,17 @@ import pytest
 from aiohttp import web
 
 from connector import external
-from connector.external import Kind, TargetAway, TargetBusy, TargetRetry, TargetState, client
-from connector.external.breaker import HOLD
-from connector.outcome import Retry
+from connector.external import (
+    Kind,
+    TargetBusy,
+    TargetMistake,
+    TargetResponse,
+    TargetRetry,
+    TargetState,
+    TargetUnavailable,
+    client,
+)
+from connector.settings import Settings
 from tests.integration.external.targets import Seen, Standin, calling, standing, until
 from tests.unit.external.events import event
 
@@ -30,7 +38,7 @@ async def test_a_call_has_its_body_its_path_and_its_event() -> None:
         (seen,) = standin.seen
         assert (seen.method, seen.path, json.loads(seen.body)) == ("POST", "/base/prov?dry=1", {"imsi": "1"})
         assert seen.headers["Content-Type"] == "application/json"
-        assert seen.headers["Idempotency-Key"] == "event-9"
+        assert seen.headers["x-event-id"] == "event-9"
         assert seen.headers["x-b3-traceid"] == "trace-1"
         assert seen.headers["x-request-id"] == "unique-1"
         assert seen.headers["traceparent"].startswith("00-")
@@ -47,7 +55,7 @@ async def test_each_method_is_sent_as_itself() -> None:
 async def test_a_path_cannot_lead_to_another_host() -> None:
     async with standing() as standin, calling(standin.url) as caller:
         for path in ("http://elsewhere.invalid/", "@elsewhere.invalid/", ".elsewhere.invalid"):
-            with pytest.raises(ValueError, match="a path is put after TARGET_URL"):
+            with pytest.raises(TargetMistake, match=r"a path is put after TARGET_URL.*test_client.py, line"):
                 await caller.target.post(path)
         assert standin.seen == []
 
@@ -132,7 +140,7 @@ async def test_a_401_that_stays_is_tried_again_once_only_and_opens_the_breaker()
             await caller.target.post("/prov", json={})
         assert fault.value.kind is Kind.REFUSED
         assert Counter(seen.path for seen in standin.seen) == {"/token": 2, "/prov": 1}
-        with pytest.raises(TargetAway):
+        with pytest.raises(TargetUnavailable):
             await caller.target.post("/prov", json={})
 
 
@@ -175,18 +183,34 @@ async def test_a_refresh_token_is_used_and_its_successor_kept() -> None:
         ((200, b"<html>"), "the token server answered without a token", Kind.FAILED),
     ],
 )
-async def test_a_token_server_that_gives_none_costs_no_event(error: tuple[int, bytes], said: str, kind: Kind) -> None:
+async def test_a_token_server_that_gives_none_fails_once_for_all_who_wait_and_costs_no_attempt(
+    error: tuple[int, bytes], said: str, kind: Kind
+) -> None:
     async with (
         standing() as standin,
         calling(standin.url, TARGET_TOKEN_URL=f"{standin.url}/token", BREAKER_FAILURES="1", **OAUTH2) as caller,
     ):
         TokenServer(standin).error = web.Response(status=error[0], body=error[1])
-        with pytest.raises(TargetRetry, match=said) as fault:
-            await caller.target.post("/prov", json={})
-        assert fault.value.kind is kind
-        with pytest.raises(TargetAway):
-            await caller.target.post("/prov", json={})
+        ends = await asyncio.gather(*(caller.target.post("/prov", json={}) for _ in range(8)), return_exceptions=True)
+        assert Counter(type(end) for end in ends) == {TargetUnavailable: 8}
+        assert {str(end) for end in ends} == {said}
+        assert {end.kind for end in ends if isinstance(end, TargetUnavailable)} == {kind}
         assert [seen.path for seen in standin.seen] == ["/token"]
+        held = caller.target.held()
+        assert held is not None
+        assert (held.reason, held.kind) == (said, str(kind))
+
+
+async def test_the_retry_after_of_a_token_server_holds_the_target() -> None:
+    async with (
+        standing() as standin,
+        calling(standin.url, TARGET_TOKEN_URL=f"{standin.url}/token", **OAUTH2) as caller,
+    ):
+        TokenServer(standin).error = web.Response(status=429, headers={"Retry-After": "300"})
+        with pytest.raises(TargetUnavailable, match="the token server answered 429") as unavailable:
+            await caller.target.post("/prov", json={})
+        assert unavailable.value.kind is Kind.RATE_LIMITED
+        assert 300 <= caller.seconds <= 360
 
 
 async def test_no_more_calls_are_under_way_than_the_setting_allows() -> None:
@@ -210,7 +234,7 @@ async def test_a_call_whose_turn_is_far_away_goes_back_and_is_not_sent(monkeypat
     monkeypatch.setattr(client, "MAX_WAIT", 0.01)
     async with standing() as standin, calling(standin.url, TARGET_RATE="0.01", TARGET_BURST="2") as caller:
         ends = await asyncio.gather(*(caller.target.get() for _ in range(5)), return_exceptions=True)
-        assert Counter(type(end).__name__ for end in ends) == {"Answer": 2, "TargetBusy": 3}
+        assert Counter(type(end).__name__ for end in ends) == {"TargetResponse": 2, "TargetBusy": 3}
         assert len(standin.seen) == 2
         assert caller.target.state().running == 0
 
@@ -272,9 +296,12 @@ async def test_the_breaker_spares_those_that_were_under_way_when_it_opened() -> 
 
         standin.answer = down
         ends = await asyncio.gather(*(caller.target.get() for _ in range(6)), return_exceptions=True)
-        assert Counter(type(end).__name__ for end in ends) == {"TargetRetry": 2, "TargetAway": 4}
-        assert caller.gate.held == {HOLD}
-        assert caller.target.away() == "2 failures in a row, at last: the target answered 503"
+        assert Counter(type(end).__name__ for end in ends) == {"TargetRetry": 2, "TargetUnavailable": 4}
+        assert caller.held
+        held = caller.target.held()
+        assert held is not None
+        assert held.reason == "2 failures in a row, at last: the target answered 503"
+        assert 2000 < held.seconds <= 4400
         state = caller.target.state()
         assert state == TargetState(
             "open", "2 failures in a row, at last: the target answered 503", 0, 0, 0, calls=6, failures=6
@@ -295,21 +322,25 @@ async def test_the_breaker_lets_delivery_go_on_when_the_target_is_back() -> None
         with pytest.raises(TargetRetry):
             await caller.target.get()
         status = 200
-        await until(lambda: not caller.gate.held)
-        assert caller.target.away() is None
-        await asyncio.gather(*(caller.target.get() for _ in range(20)))
+        await until(lambda: caller.releases > 1)
+        assert caller.target.held() is None
+        calls = 0
+        while calls < 20:  # as a worker would: what is given back is tried again
+            ends = await asyncio.gather(*(caller.target.get() for _ in range(5)), return_exceptions=True)
+            calls += sum(isinstance(end, TargetResponse) for end in ends)
         assert caller.target.state().breaker == "closed"
         assert caller.target.state().allowed == 4
 
 
 async def test_a_handler_without_a_target_is_told_which_setting_is_missing() -> None:
-    with pytest.raises(Retry, match="TARGET_URL is not set"):
-        external.target()
+    async with external.running(external.Targets(Settings.load({}))):
+        with pytest.raises(TargetMistake, match="TARGET_URL is not set"):
+            external.target()
 
 
 async def test_a_test_can_put_a_client_in_place() -> None:
     async with standing() as standin, calling(standin.url) as caller:
         with external.using(caller.target):
             assert (await external.target().get()).status == 200
-        with pytest.raises(Retry):
+        with pytest.raises(TargetMistake, match="needs a running connector"):
             external.target()

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from connector.external.breaker import HOLD
-from connector.journal.queries import ReadStats, TargetAway
 from connector.journal.sqlite import history
 from tests.conftest import Lines
 from tests.integration.external.delivery import Told, numbered, serving
@@ -27,9 +25,10 @@ BREAKER = {
 async def test_an_operator_sees_that_the_target_is_away_and_since_when(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
 
-    def away() -> TargetAway | None:
+    def away() -> dict[str, Any] | None:
         with history.connect(path) as past:
-            return past.ask(ReadStats()).target_away
+            found: dict[str, Any] | None = past.stats()["target_away"]
+            return found
 
     async with standing() as standin:
         port = int(standin.url.rpartition(":")[2])
@@ -39,14 +38,13 @@ async def test_an_operator_sees_that_the_target_is_away_and_since_when(tmp_path:
             await served.post_all(numbered(number, 20) for number in range(20))
             await until(lambda: away() is not None)
             first = away()
-            target = served.connector.target
-            assert target is not None
+            target = served.connector.targets.find()
             await until(lambda: target.state().failures >= FAILURES + 4)
             again = away()
             assert first is not None
             assert again is not None
-            assert again.since == first.since
-            assert "the probe failed" in again.reason
+            assert again["since"] == first["since"]
+            assert "the probe failed" in again["reason"]
             async with standing(port):
                 await until(lambda: away() is None)
 
@@ -66,14 +64,13 @@ async def test_an_outage_costs_no_attempt_but_those_that_show_it(
         standin.answer = take
         port = int(standin.url.rpartition(":")[2])
         async with serving(standin.url, url, **BREAKER) as served:
-            target = served.connector.target
-            assert target is not None
+            target = served.connector.targets.find()
             await served.post_all(numbered(number, 20) for number in range(100))
             await until(lambda: len(told.numbers) == 100)
             await standin.go_away()
             await served.post_all(numbered(number, 20) for number in range(100, 200))
             await until(lambda: target.state().failures >= FAILURES + 4)
-            assert HOLD in served.connector.journal.holds or target.state().breaker == "half_open"
+            assert target.state().breaker != "closed"
             assert await served.ready() == 200
             assert served.connector.journal.size == 100
             async with standing(port) as returned:
@@ -106,8 +103,7 @@ async def test_events_under_way_when_the_target_goes_spend_no_attempt_once_it_is
             await served.post_all(numbered(number, 16) for number in range(16))
             await until(lambda: len(standin.seen) == 16)
             goes_down.set()
-            target = served.connector.target
-            assert target is not None
+            target = served.connector.targets.find()
             await until(lambda: target.state().failures >= 16)
             is_down = False
             await until(lambda: len(told.numbers) == 16 and served.connector.journal.size == 0)
@@ -156,7 +152,7 @@ async def test_the_trace_of_the_request_and_the_body_arrive_as_they_came(tmp_pat
         await served.post(numbered(7, 1), **{"x-b3-traceid": trace, "x-request-id": "request-1"})
         await until(lambda: len(standin.seen) == 1)
         (seen,) = standin.seen
-        assert seen.headers["Idempotency-Key"] == "event-7"
+        assert seen.headers["x-event-id"] == "event-7"
         assert (seen.headers["x-b3-traceid"], seen.headers["x-request-id"]) == (trace, "request-1")
         assert seen.headers["traceparent"].split("-")[1] == trace
         assert b'"n": 7' in seen.body
@@ -179,17 +175,42 @@ async def test_only_the_chosen_types_are_forwarded_in_the_mapped_form(tmp_path: 
     ]
 
 
-async def test_retry_after_of_a_day_is_kept_within_the_longest_wait(log_lines: Lines) -> None:
-    statuses = iter([503])
+@pytest.mark.parametrize("after", ["86400", "0", "Mon, 01 Sep 2025 12:00:00 GMT"])
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_retry_after_of_the_target_spends_no_attempt_and_is_kept_within_the_longest_wait(
+    status: int, after: str, log_lines: Lines
+) -> None:
+    told = Told()
+    refusals = iter([status] * 3)
 
-    async def once(_: Seen) -> web.Response:
-        return web.Response(status=next(statuses, 200), headers={"Retry-After": "86400"})
+    async def at_last(seen: Seen) -> web.Response:
+        if refusal := next(refusals, None):
+            return web.Response(status=refusal, headers={"Retry-After": after})
+        told.note(seen.body)
+        return web.Response()
 
     async with standing() as standin:
-        standin.answer = once
-        async with serving(standin.url, RETRY_MAX="50ms") as served:
-            await served.post_all([numbered(1, 1)])
+        standin.answer = at_last
+        async with serving(standin.url, RETRY_MAX="50ms", **BREAKER) as served:
+            await served.post_all(numbered(number, 20) for number in range(20))
             await until(lambda: served.connector.journal.size == 0)
-            assert len(standin.seen) == 2
-    (retry,) = [line for line in log_lines() if line["action"] == "event.retrying"]
-    assert retry["reason"] == "the target answered 503"
+    assert told.numbers == set(range(20))
+    assert told.out_of_order() == []
+    actions = Counter(line["action"] for line in log_lines())
+    assert actions["event.retrying"] == actions["event.dead"] == 0
+    assert 1 <= actions["breaker.opened"] <= 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_what_the_target_said_of_when_to_come_again_is_told_to_nsps_at_once(status: int) -> None:
+    async def later(_: Seen) -> web.Response:
+        return web.Response(status=status, headers={"Retry-After": "77"})
+
+    async with standing() as standin:
+        standin.answer = later
+        async with serving(standin.url, RESPONSE="outcome") as served:
+            assert await served.post(numbered(1, 5)) == status
+            assert await served.post(numbered(2, 5)) == status
+            assert len(standin.seen) == 1
+            assert 70 < int(served.last.headers["Retry-After"]) <= 93
+            assert served.connector.journal.size == 0

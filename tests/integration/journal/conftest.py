@@ -6,10 +6,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.journal_support.faulty_disk import IN_MEMORY
+
 
 @pytest.fixture
 def memory_disk() -> Iterator[Path]:
     """A folder in memory where there is one, for tests that write much and do not need a real disk."""
-    in_memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as folder:
+    with TemporaryDirectory(dir=IN_MEMORY) as folder:
         yield Path(folder)

@@ -13,8 +13,9 @@ import pytest
 
 from tests.journal_support.events import body
 from tests.journal_support.faulty_disk import Fault, FaultyDisk
-from tests.journal_support.running import Running, client, handled, post, ready, running
+from tests.journal_support.running import client, handled, on_journal, post, ready, running
 from tests.journal_support.senders import Senders
+from tests.process import Server, run_to_end
 
 
 @pytest.fixture
@@ -23,21 +24,21 @@ def disk(tmp_path: Path) -> FaultyDisk:
 
 
 @asynccontextmanager
-async def _on(disk: FaultyDisk, extra: dict[str, str] | None = None) -> AsyncIterator[Running]:
+async def _on(disk: FaultyDisk, extra: dict[str, str] | None = None) -> AsyncIterator[Server]:
     async with running(disk.files / "journal.db", disk.environment | (extra or {})) as connector:
         yield connector
 
 
 async def _refused_start(journal: Path, extra: dict[str, str] | None = None) -> str:
     """Start a connector that cannot; what it says."""
-    connector = await Running.start(journal, extra)
-    assert await connector.ended() == 2
-    assert "Traceback" not in connector.stderr
-    (line,) = connector.stderr.splitlines()
+    ended = await run_to_end(journal.parent, **on_journal(journal, extra))
+    assert ended.code == 2
+    assert "Traceback" not in ended.stderr
+    (line,) = ended.stderr.splitlines()
     return line
 
 
-async def _until_accepted(session: aiohttp.ClientSession, connector: Running, event_id: str) -> None:
+async def _until_accepted(session: aiohttp.ClientSession, connector: Server, event_id: str) -> None:
     async with asyncio.timeout(20):
         while await post(session, connector, body(event_id)) != 202:  # noqa: ASYNC110 - the disk tells nobody
             await asyncio.sleep(0.05)
@@ -47,10 +48,13 @@ async def _until_accepted(session: aiohttp.ClientSession, connector: Running, ev
 async def test_event_that_cannot_be_synced_is_refused_and_the_process_ends(
     disk: FaultyDisk, tmp_path: Path, fault: Fault
 ) -> None:
-    async with _on(disk) as connector, client() as session:
+    gate = tmp_path / "gate"
+    gate.touch()  # so that the first transaction that fails is the refused event's, not the outcome of the kept one
+    async with _on(disk, {"GATE": str(gate)}) as connector, client() as session:
         assert await post(session, connector, body("kept")) == 202
         disk.fail(fault)
         assert await post(session, connector, body("refused")) == 503
+        gate.unlink()
         assert await connector.ended() == 1
         assert (await connector.line("journal.failed"))["level"] == "error"
     disk.heal()
@@ -82,7 +86,7 @@ async def test_full_disk_is_not_ready_and_recovers_by_itself(disk: FaultyDisk, t
         await _until_accepted(session, connector, "during")
         assert await ready(session, connector) == 200
         await connector.until(lambda: {"before", "during"} <= {line.event_id for line in handled(tmp_path / "handled")})
-        connector.signal(signal.SIGTERM)
+        connector.send(signal.SIGTERM)
         assert await connector.ended() == 0
 
 
@@ -96,7 +100,7 @@ async def test_outcome_during_a_full_disk_is_noted_after_it(disk: FaultyDisk, tm
         await connector.line("journal.failed")
         disk.heal()
         await connector.line("journal.recovered")
-        connector.signal(signal.SIGTERM)
+        connector.send(signal.SIGTERM)
         assert await connector.ended() == 0
         assert (await connector.line("server.drained"))["left"] == 0
     assert [line.event_id for line in handled(tmp_path / "handled")] == ["event"]

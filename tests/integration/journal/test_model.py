@@ -17,6 +17,7 @@ from connector.events.event import Event
 from connector.outcome import Outcome
 from tests.journal_support.engines import CAPACITY, Bench
 from tests.journal_support.events import event
+from tests.journal_support.faulty_disk import IN_MEMORY
 
 Result = TypeVar("Result")
 
@@ -46,7 +47,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        self.folder = TemporaryDirectory(dir=IN_MEMORY)
         self.runner = asyncio.Runner()
         self.bench = self._run(self._open())
         self.seq = 0

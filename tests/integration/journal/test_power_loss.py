@@ -13,8 +13,9 @@ import pytest
 from connector.errors import StartError
 from tests.journal_support.engines import Clock, sqlite_store
 from tests.journal_support.faulty_disk import FaultyDisk, library
-from tests.journal_support.running import ROOT, environment, handled, running
+from tests.journal_support.running import handled, running
 from tests.journal_support.senders import Senders
+from tests.process import ROOT, environment
 
 SYNC_OFF = """
 import sqlite3
@@ -42,7 +43,7 @@ def test_journal_stopped_at_any_write_or_sync_opens_and_holds_every_promise(memo
     child = subprocess.run(
         [sys.executable, "-m", "tests.journal_support.stopped", memory_disk],
         cwd=ROOT,
-        env=environment(memory_disk / "journal", {"LD_PRELOAD": str(library())}),
+        env=environment(LD_PRELOAD=str(library())),
         capture_output=True,
         text=True,
         check=False,

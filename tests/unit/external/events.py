@@ -17,4 +17,4 @@ def settings(**overrides: str) -> Settings:
 def event(event_id: str = "event-1", event_type: str = "SIM/Updated", **pb_data: Any) -> Event:
     """An accepted event with this ``pb_data``."""
     body = {"event_id": event_id, "data": {"event_type": event_type}, "pb_data": pb_data}
-    return Event(event_id, event_type, f"lane-{event_id}", "trace-1", "unique-1", 0.0, json.dumps(body).encode())
+    return Event(event_id, event_type, (f"lane-{event_id}",), "trace-1", "unique-1", 0.0, json.dumps(body).encode())

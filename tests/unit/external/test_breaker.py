@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.external.breaker import HOLD, PROBES, Breaker, Permit, Rules
-from connector.external.failures import TargetAway, TargetBusy
+from connector.external.breaker import CANDIDATES, PROBES, Breaker, Permit, Rules, Subject
+from connector.external.response import Kind, TargetUnavailable
 from tests.conftest import Lines
 
 
@@ -24,32 +24,27 @@ class Timer:
         self.cancelled = True
 
 
-class Gate:
-    """A gate that remembers."""
-
-    def __init__(self) -> None:
-        self.held: set[str] = set()
-
-    def hold(self, reason: str) -> None:
-        self.held.add(reason)
-
-    def release(self, reason: str) -> None:
-        self.held.discard(reason)
-
-
 class Bench:
     """A breaker with its surroundings in the test's hands. Chance is in the middle: no jitter."""
 
     def __init__(self, concurrency: int = 8, chance: float = 0.5, **rules: float) -> None:
-        self.gate = Gate()
+        self.held: list[str] = []
+        self.releases = 0
+        self.let_in: int | None = 0
         self.timers: list[Timer] = []
         self.breaker = Breaker(
             Rules(**({"failures": 3, "share": 50, "calls": 10, "cool_down": 1, "longest": 10} | rules)),  # type: ignore[arg-type]
             concurrency,
-            self.gate,
             later=self.later,
             chance=lambda: chance,
+            opened=lambda reason, _: self.held.append(reason),
+            released=self.release,
+            closed=self.held.clear,
         )
+
+    def release(self, most: int | None) -> None:
+        self.releases += 1
+        self.let_in = most
 
     def later(self, wait: float, call: Callable[[], None]) -> Timer:
         self.timers.append(Timer(wait, call))
@@ -58,9 +53,11 @@ class Bench:
     def state(self) -> str:
         return self.breaker.state
 
-    async def call(self, failure: str | None = None) -> None:
-        permit = await self.breaker.enter(0.01)
-        self.breaker.leave(permit, answered=failure is None, failure=failure)
+    async def call(
+        self, failure: str | None = None, subject: Subject | None = None, *, everybody: bool = False
+    ) -> None:
+        permit = await self.breaker.enter(0.01, subject, in_place=False)
+        self.breaker.leave(permit, answered=failure is None, failure=failure, everybody=everybody)
 
     async def open(self) -> None:
         for _ in range(3):
@@ -77,13 +74,13 @@ async def entered(breaker: Breaker, count: int) -> list[Permit]:
     return [await breaker.enter(0.01) for _ in range(count)]
 
 
-async def test_failures_in_a_row_open_it_and_hold_the_gate() -> None:
+async def test_failures_in_a_row_open_it() -> None:
     bench = Bench()
     await bench.call("refused")
     await bench.call("refused")
-    assert (bench.state(), bench.gate.held) == ("closed", set())
+    assert (bench.state(), bench.held) == ("closed", [])
     await bench.call("refused")
-    assert (bench.state(), bench.gate.held) == ("open", {HOLD})
+    assert bench.state() == "open"
     assert bench.breaker.reason == "3 failures in a row, at last: refused"
 
 
@@ -127,28 +124,27 @@ async def test_calls_of_which_nothing_was_learnt_neither_open_it_nor_break_a_row
 async def test_an_open_breaker_lets_no_call_through_and_sends_away_who_waits() -> None:
     bench = Bench(concurrency=3)
     permits = await entered(bench.breaker, 3)
-    waiting = asyncio.create_task(bench.breaker.enter(60))
+    waiting = asyncio.create_task(bench.breaker.enter(60, in_place=False))
     for _ in range(2):
         await asyncio.sleep(0)
     bench.breaker.leave(permits[0], answered=False, failure="refused")
     for _ in range(2):
         permit = await waiting
-        waiting = asyncio.create_task(bench.breaker.enter(60))
+        waiting = asyncio.create_task(bench.breaker.enter(60, in_place=False))
         await asyncio.sleep(0)
         bench.breaker.leave(permit, answered=False, failure="refused")
-    with pytest.raises(TargetAway):
+    with pytest.raises(TargetUnavailable):
         await waiting
-    with pytest.raises(TargetAway):
-        await bench.breaker.enter(60)
+    with pytest.raises(TargetUnavailable):
+        await bench.breaker.enter(60, in_place=False)
 
 
 async def test_half_open_lets_one_call_through_at_a_time() -> None:
     bench = Bench()
     await bench.half_open()
-    assert bench.gate.held == set()
     probe = await bench.breaker.enter(0.01)
-    with pytest.raises(TargetBusy):
-        await bench.breaker.enter(0.001)
+    with pytest.raises(TargetUnavailable):
+        await bench.breaker.enter(60, in_place=False)
     bench.breaker.leave(probe, answered=True)
     await bench.breaker.enter(0.01)
 
@@ -157,11 +153,11 @@ async def test_a_probe_that_fails_opens_it_again_for_longer_and_spares_the_other
     bench = Bench()
     await bench.half_open()
     probe = await bench.breaker.enter(0.01)
-    others = [asyncio.create_task(bench.breaker.enter(60)) for _ in range(5)]
+    others = [asyncio.create_task(bench.breaker.enter(60, in_place=False)) for _ in range(5)]
     await asyncio.sleep(0)
     bench.breaker.leave(probe, answered=False, failure="refused")
-    assert all(isinstance(end, TargetAway) for end in await asyncio.gather(*others, return_exceptions=True))
-    assert (bench.state(), bench.gate.held) == ("open", {HOLD})
+    assert all(isinstance(end, TargetUnavailable) for end in await asyncio.gather(*others, return_exceptions=True))
+    assert bench.state() == "open"
     assert [timer.wait for timer in bench.timers] == [1, 2]
 
 
@@ -187,8 +183,10 @@ async def test_it_closes_after_several_probes_and_not_after_one() -> None:
     for _ in range(PROBES - 1):
         await bench.call()
     assert bench.state() == "half_open"
+    assert bench.let_in == CANDIDATES
     await bench.call()
     assert bench.state() == "closed"
+    assert bench.let_in is None
 
 
 async def test_it_closes_gradually_rather_than_all_at_once() -> None:
@@ -234,6 +232,145 @@ async def test_calls_from_before_the_opening_neither_close_it_nor_take_up_its_pe
     bench.breaker.leave(probe, answered=True)
 
 
+A, B, C = (Subject(name, "SIM/Updated") for name in "abc")
+OTHER = Subject("o", "SIM/Replaced")
+
+
+async def test_the_failures_of_one_subscriber_do_not_open_it() -> None:
+    bench = Bench()
+    for _ in range(50):
+        await bench.call("error", A)
+    assert bench.state() == "closed"
+
+
+async def test_the_failures_of_one_subscriber_among_others_do_not_reach_the_share() -> None:
+    bench = Bench(failures=0, share=50, calls=10)
+    for number in range(40):
+        await bench.call("error" if number % 2 else None, A if number % 2 else Subject(f"good-{number}"))
+    assert bench.state() == "closed"
+
+
+async def test_failures_of_different_subscribers_open_it_for_their_type_of_event_alone() -> None:
+    bench = Bench()
+    for subject in (A, B, C):
+        await bench.call("error", subject)
+    assert (bench.state(), bench.breaker.scope) == ("open", "SIM/Updated")
+    with pytest.raises(TargetUnavailable):
+        await bench.call(None, Subject("d", "SIM/Updated"))
+    await bench.call(None, OTHER)
+    assert bench.breaker.holds("SIM/Updated")
+    assert not bench.breaker.holds("SIM/Replaced")
+
+
+async def test_failures_of_a_second_type_while_one_is_held_open_it_for_all() -> None:
+    bench = Bench()
+    for subject in (A, B, C):
+        await bench.call("error", subject)
+    for number in range(3):
+        await bench.call("error", Subject(f"other-{number}", "SIM/Replaced"))
+    assert (bench.state(), bench.breaker.scope) == ("open", None)
+    assert bench.breaker.holds("Any/Other")
+
+
+async def test_failures_of_several_types_open_it_for_all() -> None:
+    bench = Bench()
+    for subject in (A, B, OTHER):
+        await bench.call("error", subject)
+    assert (bench.state(), bench.breaker.scope) == ("open", None)
+
+
+async def test_a_type_that_fails_while_others_succeed_does_not_open_it_by_its_share() -> None:
+    bench = Bench(failures=0, share=50, calls=10)
+    for number in range(20):
+        kind = "SIM/Updated" if number % 2 else "SIM/Replaced"
+        await bench.call("error" if number % 2 else None, Subject(f"s-{number}", kind))
+    assert bench.state() == "closed"
+
+
+async def test_where_no_connection_can_be_made_one_subscriber_is_enough() -> None:
+    bench = Bench()
+    for _ in range(3):
+        await bench.call("cannot be reached", A, everybody=True)
+    assert (bench.state(), bench.breaker.scope) == ("open", None)
+
+
+async def test_another_subscriber_is_the_probe_if_there_is_one() -> None:
+    bench = Bench()
+    for subject in (A, B, C):
+        await bench.call("error", subject)
+    bench.timers[-1].fire()
+    releases = bench.releases
+    with pytest.raises(TargetUnavailable):
+        await bench.call(None, A)
+    await bench.call(None, Subject("d", "SIM/Updated"))
+    grace = bench.timers[-1]
+    grace.fire()
+    assert bench.releases > releases
+    await bench.call(None, A)
+
+
+async def test_a_call_that_cannot_go_away_waits_in_place_for_the_probe() -> None:
+    bench = Bench()
+    await bench.open()
+    waiting = asyncio.create_task(bench.breaker.enter(60))
+    await asyncio.sleep(0)
+    bench.timers[-1].fire()
+    bench.breaker.leave(await waiting, answered=True)
+    with pytest.raises(TargetUnavailable):
+        async with asyncio.timeout(5):
+            await (await closed_again(bench)).enter(0.001)
+
+
+async def closed_again(bench: Bench) -> Breaker:
+    permit = await bench.breaker.enter(60)
+    bench.breaker.leave(permit, answered=False, failure="refused")
+    assert bench.state() == "open"
+    return bench.breaker
+
+
+@pytest.mark.parametrize(("after", "wait"), [(0.0, 1.0), (0.5, 1.0), (20.0, 22.0), (1e9, 600.0)])
+async def test_a_retry_after_holds_the_target_and_never_for_less_than_the_cool_down(after: float, wait: float) -> None:
+    bench = Bench()
+    permit = await bench.breaker.enter(0.01, A)
+    assert bench.breaker.hold(permit, after, "the target answered 429", Kind.RATE_LIMITED)
+    bench.breaker.leave(permit, answered=True)
+    assert bench.state() == "open"
+    assert bench.timers[-1].wait == pytest.approx(wait)
+    with pytest.raises(TargetUnavailable) as unavailable:
+        await bench.call(None, B)
+    assert unavailable.value.kind is Kind.RATE_LIMITED
+
+
+async def test_a_retry_after_of_nought_for_ever_makes_the_waits_longer() -> None:
+    bench = Bench()
+    for _ in range(6):
+        permit = await bench.breaker.enter(0.01, in_place=False)
+        bench.breaker.hold(permit, 0, "the target answered 503", Kind.DOWN)
+        bench.breaker.leave(permit, answered=True)
+        bench.timers[-1].fire()
+    assert [timer.wait for timer in bench.timers] == [1, 2, 4, 8, 10, 10]
+
+
+async def test_a_retry_after_that_follows_one_subscriber_holds_nobody() -> None:
+    bench = Bench()
+
+    async def limited() -> bool:
+        permit = await bench.breaker.enter(0.01, A, in_place=False)
+        held = bench.breaker.hold(permit, 5, "the target answered 429", Kind.RATE_LIMITED)
+        bench.breaker.leave(permit, answered=True)
+        return held
+
+    assert await limited()
+    bench.timers[-1].fire()
+    for _ in range(PROBES):
+        await bench.call(None, B)
+    assert bench.state() == "closed"
+    assert not await limited()
+    assert bench.state() == "closed"
+    await bench.call(None, A)
+    assert await limited()
+
+
 async def test_a_stop_leaves_no_timer_behind() -> None:
     bench = Bench()
     await bench.open()
@@ -273,7 +410,7 @@ def test_whatever_happens_it_never_lets_more_through_than_it_may(steps: list[str
             assert breaker.limit.in_use == standing
             assert standing <= {"open": 0, "half_open": 1, "closed": concurrency}[bench.state()]
             assert breaker.limit.limit <= concurrency
-            assert bench.gate.held == ({HOLD} if bench.state() == "open" else set())
+            assert bool(bench.held) == (bench.state() != "closed")
             assert len(bench.timers) - fired == (bench.state() == "open")
 
     asyncio.run(play())

@@ -1,28 +1,38 @@
 """The table from answers to outcomes, and what is read from an error answer."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
-from connector.external.failures import (
-    MAX_REASON,
-    MAX_RETRY_AFTER,
+from connector.external.failures import MAX_RETRY_AFTER, counts, parse_retry_after
+from connector.external.failures import judge as judge_response
+from connector.external.response import (
     Kind,
-    TargetAway,
     TargetBusy,
     TargetDead,
     TargetFailed,
     TargetIgnored,
+    TargetMistake,
+    TargetResponse,
     TargetRetry,
-    counts,
-    judge,
-    parse_retry_after,
-    reason_in,
+    TargetUnavailable,
 )
+from connector.external.said import MAX_REASON, Masks
 from connector.outcome import DeadLetter, Ignored, Postponed, Retry
 from connector.settings import StatusOutcome
 
 NOW = datetime(2025, 9, 1, 12, 0, 0, tzinfo=UTC)
+reason_in = Masks().reason
+
+
+def judge(
+    status: int, body: bytes | None, retry_after: str | None, outcomes: Mapping[int, StatusOutcome], now: datetime
+) -> TargetFailed | None:
+    headers = CIMultiDict({} if retry_after is None else {"Retry-After": retry_after})
+    response = TargetResponse(status, CIMultiDictProxy(headers), body)
+    return judge_response(response, outcomes, now, "the target", reason_in(body))
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
@@ -33,7 +43,7 @@ def test_a_success_is_done(status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "outcome", "kind", "breaker"),
     [
-        (301, TargetRetry, Kind.REFUSED, False),
+        (301, TargetRetry, Kind.REFUSED, True),
         (400, TargetDead, Kind.REFUSED, False),
         (401, TargetRetry, Kind.REFUSED, True),
         (403, TargetDead, Kind.REFUSED, False),
@@ -54,6 +64,7 @@ def test_a_success_is_done(status: int) -> None:
 )
 def test_each_status_has_its_outcome(status: int, outcome: type[TargetFailed], kind: Kind, breaker: bool) -> None:
     fault = judge(status, b"", None, {}, NOW)
+    assert fault is not None
     assert type(fault) is outcome
     assert (fault.kind, fault.status, counts(status)) == (kind, status, breaker)
 
@@ -73,9 +84,10 @@ def test_the_exceptions_are_those_that_the_worker_knows() -> None:
     assert issubclass(TargetRetry, Retry)
     assert issubclass(TargetDead, DeadLetter)
     assert issubclass(TargetIgnored, Ignored)
-    assert issubclass(TargetAway, Postponed)
+    assert issubclass(TargetMistake, DeadLetter)
+    assert issubclass(TargetUnavailable, Postponed)
     assert issubclass(TargetBusy, Postponed)
-    assert TargetAway("gone").kind is Kind.DOWN
+    assert TargetUnavailable("gone").kind is Kind.DOWN
     assert TargetBusy("full").kind is Kind.RATE_LIMITED
 
 
@@ -133,4 +145,4 @@ def test_retry_after_reaches_the_retry() -> None:
     later = (NOW + timedelta(seconds=30)).strftime("%a, %d %b %Y %H:%M:%S GMT")
     fault = judge(503, b"", later, {}, NOW)
     assert isinstance(fault, TargetRetry)
-    assert fault.after == 30.0
+    assert (fault.after, fault.may_be_sooner) == (30.0, False)

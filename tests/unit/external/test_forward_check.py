@@ -27,7 +27,7 @@ def test_it_shows_the_request_and_hides_the_secret(tmp_path: Path) -> None:
     head, _, body = result.stdout.partition("\n\n")
     assert result.exit_code == 0
     assert head.splitlines()[0] == f"POST {URL}"
-    assert "Idempotency-Key: event-1" in head
+    assert "x-event-id: event-1" in head
     assert "hidden" not in result.output
     assert json.loads(body) == EVENT
 
@@ -46,10 +46,27 @@ def test_it_says_when_the_type_is_left_out(tmp_path: Path) -> None:
 
 def test_a_fault_of_the_settings_is_a_line_and_an_exit_code(tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.toml"
+    for text in ("imsi = { path = 5 }", "number = nan", "number = { constant = [inf] }"):
+        mapping.write_text(text)
+        result = check(tmp_path, FORWARD_MAPPING=str(mapping))
+        assert result.exit_code == EXIT_FAULT
+        assert result.stderr.startswith("FORWARD_MAPPING: ")
+
+
+def test_a_name_that_is_not_documented_is_a_warning_with_the_near_ones(tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.toml"
     mapping.write_text('imsi = "pb_data.sim_info.imsy"')
     result = check(tmp_path, FORWARD_MAPPING=str(mapping))
-    assert result.exit_code == EXIT_FAULT
-    assert result.stderr.startswith("FORWARD_MAPPING: ")
+    assert result.exit_code == 0
+    assert "near: imsi" in result.stderr
+
+
+def test_it_shows_exactly_what_is_sent(tmp_path: Path) -> None:
+    event = dict(EVENT, number=2**64 + 1, exponent=1e5)
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text("a = 'number'\nb = { constant = 18446744073709551617 }")
+    for settings in ({}, {"FORWARD_MAPPING": str(mapping)}):
+        assert "18446744073709551617" in check(tmp_path, event, **settings).stdout
 
 
 def test_a_fault_of_the_event_is_named_by_its_field(tmp_path: Path) -> None:

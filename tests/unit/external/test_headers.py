@@ -1,5 +1,6 @@
 """The headers of a call: stable, valid, and never a way to smuggle a line."""
 
+import json
 import re
 
 import pytest
@@ -13,7 +14,8 @@ TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-01")
 
 
 def event(event_id: str = "event-1", request_id: str = "trace-1") -> Event:
-    return Event(event_id, "SIM/Updated", "lane", request_id, "unique-1", 0.0, b"{}")
+    body = json.dumps({"event_id": event_id, "data": {"event_type": "SIM/Updated"}}).encode()
+    return Event(event_id, "SIM/Updated", ("lane",), request_id, "unique-1", 0.0, body)
 
 
 @pytest.mark.parametrize(
@@ -52,11 +54,22 @@ def test_two_events_of_one_trace_are_two_spans() -> None:
     assert one["x-b3-spanid"] != two["x-b3-spanid"]
 
 
-def test_two_steps_of_one_event_are_two_keys() -> None:
-    assert of_event(event())["Idempotency-Key"] == "event-1"
-    assert of_event(event(), "release")["Idempotency-Key"] == "event-1/release"
+def test_two_steps_and_two_handlers_of_one_event_have_keys_of_their_own() -> None:
+    keys = [
+        of_event(event(), step, handler)["Idempotency-Key"] for handler in ("hlr", "crm") for step in ("", "release")
+    ]
+    assert len(set(keys)) == 4
+    assert keys[1] == f"{keys[0]}/release"
 
 
-@pytest.mark.parametrize(("event_id", "key"), [("größe", "gr%C3%B6%C3%9Fe"), ("a b", "a%20b"), ("a/b%c", "a/b%c")])
+def test_the_key_is_that_of_the_identity_and_the_id_travels_beside_it() -> None:
+    sent = of_event(event("event-9"), handler="hlr")
+    assert sent["Idempotency-Key"] == event("event-9").idempotency_key("hlr")
+    assert sent["x-event-id"] == "event-9"
+
+
+@pytest.mark.parametrize(
+    ("event_id", "key"), [("gr\u00f6\u00dfe", "gr%C3%B6%C3%9Fe"), ("a b", "a%20b"), ("a/b%c", "a/b%c")]
+)
 def test_an_id_that_is_no_header_value_is_made_one(event_id: str, key: str) -> None:
-    assert of_event(event(event_id))["Idempotency-Key"] == key
+    assert of_event(event(event_id))["x-event-id"] == key

@@ -1,6 +1,7 @@
 """Limits: never more than allowed, nobody forgotten, no permit lost."""
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -126,20 +127,29 @@ async def test_a_rest_does_not_save_up_more_than_the_burst() -> None:
 
 async def test_a_turn_that_is_far_away_is_refused_and_not_taken() -> None:
     clock = Clock()
-    rate = RateLimit(1, 1, clock, clock.sleep)
-    rate.pause(100)
+    rate = RateLimit(0.01, 1, clock, clock.sleep)
+    assert await rate.turn(5)
     assert not await rate.turn(5)
     clock.now += 95
     assert await rate.turn(5)
     assert clock.now == 1100
 
 
-async def test_a_rate_of_nought_limits_nothing_but_can_be_paused() -> None:
+async def test_those_who_waited_for_a_target_come_back_one_by_one() -> None:
     clock = Clock()
     rate = RateLimit(0, 0, clock, clock.sleep)
     for _ in range(1000):
         assert await rate.turn(0)
     assert clock.now == 1000
-    rate.pause(2)
+    rate.space(0.1, 2)
+    moments = []
+    while clock.now < 1002:
+        assert await rate.turn(5)
+        moments.append(clock.now)
+    assert len(moments) < 60
+    assert all(later - earlier >= 0.049 for earlier, later in itertools.pairwise(moments))
     assert await rate.turn(5)
-    assert clock.now == 1002
+    afterwards = clock.now
+    for _ in range(100):
+        assert await rate.turn(5)
+    assert clock.now == afterwards

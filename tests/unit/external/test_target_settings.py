@@ -8,7 +8,6 @@ from connector import external
 from connector.errors import StartError
 from connector.settings import Settings
 from tests.unit.external.events import URL, settings
-from tests.unit.external.test_breaker import Gate
 
 
 def faults(**environment: str) -> list[str]:
@@ -56,7 +55,7 @@ def test_the_forwarder_needs_somewhere_to_post_to() -> None:
         "ftp://hlr",
         "http://",
         "http://u:p@hlr",
-        "http://hlr?x=1",
+        "http://hlr#x",
         "http://hlr:port",
         "http://h lr",
         "/prov",
@@ -66,6 +65,49 @@ def test_a_target_url_that_is_none_is_refused_without_showing_it(url: str) -> No
     (fault,) = faults(TARGET_URL=url)
     assert fault.startswith("TARGET_URL: a URL ")
     assert "u:p" not in fault
+
+
+@pytest.mark.parametrize(
+    "host", ["a..b", "-a.example", "a-.example", "a" * 64 + ".example", ".example", "a b", "ex!ample", "x." * 130 + "x"]
+)
+def test_a_host_name_that_cannot_be_one_stops_the_start(host: str) -> None:
+    (fault,) = faults(TARGET_URL=f"http://{host}/api")
+    assert fault.startswith("TARGET_URL: ")
+
+
+@pytest.mark.parametrize("host", ["hlr", "hlr.example.", "10.0.0.1", "[::1]", "a_b.example", "xn--bcher-kva.example"])
+def test_a_host_name_that_can_be_one_is_taken(host: str) -> None:
+    assert settings(TARGET_URL=f"https://{host}:8443/api?code=a%2Bb&sig=c").target_url.endswith("sig=c")
+
+
+def test_each_of_several_targets_has_settings_of_its_own() -> None:
+    loaded = Settings.load(
+        {
+            "TARGETS": "hlr,crm",
+            "HLR_URL": URL,
+            "HLR_AUTH": "bearer",
+            "HLR_TOKEN": "of-hlr",
+            "CRM_URL": "https://crm.example",
+            "CRM_BREAKER_FAILURES": "3",
+            "BREAKER_FAILURES": "7",
+            "WORKERS": "5",
+        }
+    )
+    hlr, crm = loaded.of_targets["hlr"], loaded.of_targets["crm"]
+    assert list(loaded.of_targets) == ["hlr", "crm"]
+    assert (hlr.target_token, hlr.breaker_failures, hlr.workers) == ("of-hlr", 7, 5)
+    assert (crm.target_token, crm.target_auth, crm.breaker_failures) == ("", "none", 3)
+
+
+def test_errors_in_the_settings_of_several_targets_are_told_together_under_their_own_names() -> None:
+    found = faults(TARGETS="hlr,crm,sms", HLR_URL="nowhere", CRM_URL=URL, CRM_AUTH="bearer", PORT="x")
+    assert [fault.partition(": ")[0] for fault in found] == ["PORT", "HLR_URL", "CRM_TOKEN, CRM_AUTH", "SMS_URL"]
+    assert not any("TARGET_" in fault for fault in found)
+
+
+@pytest.mark.parametrize("names", ["hlr,hlr", "target", "1a", "a-b", "journal"])
+def test_a_name_that_no_target_can_have_is_refused(names: str) -> None:
+    assert any(fault.startswith("TARGETS: ") for fault in faults(TARGETS=names, A_URL=URL))
 
 
 @pytest.mark.parametrize("text", ["404", "404=gone", "999=done", "abc=done", "404 done"])
@@ -94,11 +136,12 @@ def test_a_certificate_that_cannot_be_read_stops_the_start(tmp_path: Path, name:
     rubbish.write_text("no certificate")
     for file in (rubbish, tmp_path / "none.pem"):
         with pytest.raises(StartError, match=name):
-            external.from_settings(settings(**{name: str(file)}), Gate(), lambda: 0.0, lambda _: None)
+            external.Targets(settings(**{name: str(file)}))
 
 
-def test_a_mapping_that_is_wrong_is_told_with_the_other_faults(tmp_path: Path) -> None:
+def test_a_mapping_that_is_wrong_stops_the_start(tmp_path: Path) -> None:
     file = tmp_path / "mapping.toml"
-    file.write_text('imsi = "pb_data.nothing"')
-    found = faults(TARGET_URL=URL, FORWARD_MAPPING=str(file), PORT="x")
-    assert [line.partition(":")[0] for line in found] == ["PORT", "FORWARD_MAPPING"]
+    file.write_text("imsi = { path = 5 }")
+    for name in (file, tmp_path / "none.toml"):
+        with pytest.raises(StartError, match="FORWARD_MAPPING"):
+            external.Targets(settings(FORWARD_MAPPING=str(name)))

@@ -1,0 +1,259 @@
+"""One attempt: the call of one handler for one event, as a task of its own, in a fresh context, within its time.
+
+Invariants:
+
+1. Whatever the handler raises, returns, cancels or leaves behind, ``Attempt.ended`` returns and raises nothing of it.
+   SystemExit and KeyboardInterrupt of a handler, or of a task that it made, are errors of its event.
+2. Nothing of it reaches another attempt: context variables and the decimal context begin anew, and a ``cancel()`` of
+   its task by a timer that it left finds a task that has ended.
+3. It is cut off after its time, and again every ``CUT_OFF_AGAIN`` seconds if it goes on all the same.
+4. What shows that the handler forgot something fails: it returned a coroutine or an exception, or a coroutine that it
+   made was never awaited.
+"""
+
+import asyncio
+import contextvars
+import decimal
+import inspect
+import time
+import warnings
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Final, NamedTuple, TextIO
+
+from connector import log
+from connector.events.event import Event
+from connector.external import attempting
+from connector.handlers import Handler
+
+CUT_OFF_AGAIN: Final = 10.0
+"""Seconds after which a handler that went on although it was cut off is cut off again."""
+
+_current: Final[contextvars.ContextVar["Attempt"]] = contextvars.ContextVar("attempt")
+
+_log = log.get_logger()
+
+
+class HandlerMistake(Exception):
+    """The handler ended well, and in a way that shows that it did not do what its author meant."""
+
+
+class HandlerExit(Exception):
+    """A task that the handler made wanted to end the process."""
+
+
+class Ended(NamedTuple):
+    """How an attempt ended: ``error`` is None where it ended well. ``stopped``: it was cut off since we stop."""
+
+    note: object = None
+    error: BaseException | None = None
+    seconds: float = 0.0
+    stopped: bool = False
+
+
+class Attempts:
+    """Begins attempts. To be made in the event loop: the context in which it is made is that of each attempt.
+
+    ``close`` undoes what it does to the loop and to ``warnings``.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        self._decimal = decimal.getcontext().copy()
+        self._factory_before = self._loop.get_task_factory()
+        self._show_before = warnings.showwarning
+        self._loop.set_task_factory(_make_task)
+        warnings.filterwarnings("always", "coroutine .* was never awaited", RuntimeWarning)
+        warnings.showwarning = self._show
+
+    def close(self) -> None:
+        """Make tasks and show warnings as before."""
+        self._loop.set_task_factory(self._factory_before)
+        warnings.showwarning = self._show_before
+
+    def begin(self, handler: Handler, event: Event, timeout: float) -> "Attempt":
+        """Begin an attempt; it is cut off after ``timeout`` seconds."""
+        return Attempt(self._loop, self._context.copy(), self._decimal.copy(), handler, event, timeout)
+
+    def _show(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        attempt = _current.get(None)
+        if attempt is None or category is not RuntimeWarning or not str(message).endswith("was never awaited"):
+            self._show_before(message, category, filename, lineno, file, line)
+        elif not attempt.mistake:
+            attempt.mistake = f"{message}: put await before the call"
+
+
+class Attempt:
+    """One attempt under way.
+
+    ``mistake``  what shows that the handler forgot something
+    ``exit``     why a task that it made wanted to end the process
+    """
+
+    __slots__ = (
+        "_begun",
+        "_decimal",
+        "_ended",
+        "_loop",
+        "_task",
+        "_timer",
+        "cuts",
+        "event",
+        "exit",
+        "handler",
+        "mistake",
+        "started",
+        "stopped",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context,
+        decimals: decimal.Context,
+        handler: Handler,
+        event: Event,
+        timeout: float,
+    ) -> None:
+        self.handler = handler
+        self.event = event
+        self.timeout = timeout
+        self.started = time.monotonic()
+        self.cuts = 0
+        self.stopped = False
+        self.mistake = ""
+        self.exit: HandlerExit | None = None
+        self._loop = loop
+        self._decimal = decimals
+        self._begun = False
+        self._ended: asyncio.Future[Ended] = loop.create_future()
+        self._task = asyncio.Task(self._run(), loop=loop, context=context)
+        self._timer = loop.call_later(timeout, self._cut_off)
+
+    async def ended(self) -> Ended:
+        """How it ended, once it has. Cancelling who waits here does not cancel the attempt; ``stop`` does."""
+        return await self._ended
+
+    def stop(self) -> None:
+        """Cut it off, since the connector stops."""
+        if not self._task.done():
+            self.stopped = True
+            self._task.cancel()
+            if not self._begun:  # then a task that is cancelled never begins
+                self._end(Ended(stopped=True))
+
+    def fail(self, reason: HandlerExit) -> None:
+        """A task that the handler made wanted to end the process: fail, or say it where the attempt has ended."""
+        if self._task.done():
+            _log.error(
+                f"A task that {self.handler.name} left behind wanted to end the process",
+                action="handler.exit",
+                event_id=self.event.event_id,
+                reason=str(reason),
+                place=self.handler.place,
+            )
+            return
+        self.exit = self.exit or reason
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        self._begun = True
+        decimal.setcontext(self._decimal)
+        _current.set(self)
+        note: object = None
+        error: BaseException | None = None
+        try:
+            with attempting(self.event, self.handler.name):
+                note = await self.handler.call(self.event)
+        except BaseException as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
+            error = raised
+        self._end(self._judged(note, error))
+        error = None  # it knows this frame, so that a frame that knows it would be a cycle
+
+    def _judged(self, note: object, error: BaseException | None) -> Ended:
+        seconds = time.monotonic() - self.started
+        if self.exit is not None:
+            error = self.exit
+        elif isinstance(error, asyncio.CancelledError):
+            if self.stopped:
+                return Ended(seconds=seconds, stopped=True)
+            if self.cuts:
+                error = TimeoutError(f"cut off after {self.timeout:g} s")
+        elif error is None:
+            error = self._mistake_in(note)
+        return Ended(note, error, seconds)
+
+    def _end(self, ended: Ended) -> None:
+        self._timer.cancel()
+        if not self._ended.done():
+            self._ended.set_result(ended)
+
+    def _mistake_in(self, note: object) -> HandlerMistake | None:
+        if inspect.iscoroutine(note):
+            note.close()
+            return HandlerMistake(
+                f"the handler returned the coroutine {note.__qualname__}(): put await before the call"
+            )
+        if inspect.isawaitable(note):
+            return HandlerMistake(f"the handler returned a {type(note).__name__}, which nobody awaits")
+        if isinstance(note, BaseException) or (isinstance(note, type) and issubclass(note, BaseException)):
+            return HandlerMistake(f"the handler returned {note!r:.200} instead of raising it")
+        return HandlerMistake(self.mistake) if self.mistake else None
+
+    def _cut_off(self) -> None:
+        if self.cuts:
+            log.event_line("handler.stuck", "Handler goes on although it was cut off", self.event, "error")
+        self.cuts += 1
+        self._timer = self._loop.call_later(CUT_OFF_AGAIN, self._cut_off)
+        self._task.cancel()
+
+
+class _Guarded(Coroutine[Any, Any, Any]):
+    """A coroutine that a handler runs as a task: where it wants to end the process, its attempt fails instead.
+
+    A class and no ``async def`` around it: that would leave the inner one never awaited if the task ends unbegun.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], attempt: Attempt) -> None:
+        self._coroutine = coroutine
+        self._attempt = attempt
+        self.__name__ = getattr(coroutine, "__name__", type(coroutine).__name__)
+        self.__qualname__ = getattr(coroutine, "__qualname__", self.__name__)
+
+    def send(self, value: Any) -> Any:
+        return self._guard(self._coroutine.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._guard(self._coroutine.throw, *error)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._coroutine.__await__()
+
+    def _guard(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return step(*arguments)
+        except (SystemExit, KeyboardInterrupt) as error:
+            reason = HandlerExit(f"{type(error).__name__} in the task {self.__qualname__} of the handler")
+            self._attempt.fail(reason)
+            raise reason from error
+
+
+def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> "asyncio.Task[Any]":
+    """The loop's task factory: tasks that a handler makes, and those that they make, are guarded."""
+    context: contextvars.Context | None = options.get("context")
+    attempt = _current.get(None) if context is None else context.get(_current)
+    if attempt is not None:
+        coroutine = _Guarded(coroutine, attempt)
+    return asyncio.Task(coroutine, loop=loop, **options)

@@ -1,0 +1,1 @@
+"""What the records mean: the verdict with its evidence, and the figures. Pure: no process, no socket."""

@@ -1,0 +1,1 @@
+"""The processes of a run: generators, the target, the connectors under test, and who conducts them."""

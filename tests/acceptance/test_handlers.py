@@ -1,0 +1,132 @@
+"""What authors write, on the real process: nothing of it is dropped, and nothing of it harms another event."""
+
+from pathlib import Path
+
+from tests import events
+from tests.process import Server, run_to_end, running
+from tests.wire import ask, post
+
+HEAD = "import asyncio, os, sys, threading, time\nfrom connector import *\n"
+
+
+async def accept(server: Server, event_id: str, i_account: int = 1, event_type: str = "SIM/Updated") -> None:
+    """Post an event that is accepted."""
+    body = events.encode(events.of_subscriber(i_account, event_id, event_type))
+    assert (await ask(server.port, post(body))).status == 202
+
+
+def write(folder: Path, text: str, name: str = "partner") -> str:
+    """Write a module of handlers; its name."""
+    (folder / f"{name}.py").write_text(HEAD + text)
+    return name
+
+
+async def test_set_up_that_fails_ends_the_start_with_file_and_line(tmp_path: Path) -> None:
+    text = "@on('*')\nasync def f(event): pass\n@on_start\nasync def pool():\n    raise OSError('no pool')\n"
+    ended = await run_to_end(tmp_path, HANDLERS=write(tmp_path, text))
+    assert ended.code == 2
+    (line,) = ended.stderr.splitlines()
+    assert "@on_start of partner.pool (partner.py:5) failed: OSError: no pool (partner.py:7)" in line
+    assert "Traceback" not in ended.stdout
+
+
+async def test_set_up_comes_before_the_first_event_and_clean_up_after_the_last(tmp_path: Path) -> None:
+    text = """
+@on_start
+async def pool():
+    global state
+    state = ["open"]
+    yield
+    open("closed", "w").write(",".join(state))
+@on("*")
+async def use(event):
+    state.append(event.event_id)
+    return state[0]
+"""
+    async with running(tmp_path, HANDLERS=write(tmp_path, text)) as server:
+        await accept(server, "one")
+        assert (await server.line("event.processed"))["message"] == "open"
+        assert await server.terminate() == 0
+    assert (tmp_path / "closed").read_text() == "open,one"
+
+
+async def test_start_lists_the_handlers_and_warns_of_what_nobody_can_have_meant(tmp_path: Path) -> None:
+    text = "@on('SIM/Updatd')\nasync def f(event): pass\n@on('SIM/Created')\nasync def f(event): pass\n"
+    async with running(tmp_path, HANDLERS=write(tmp_path, text)) as server:
+        line = await server.line("server.started")
+        assert line["handlers"] == {"partner.f": ["SIM/Updatd"], "partner.f#2": ["SIM/Created"]}
+        warnings = [line["message"] for line in server.lines if line["action"] == "handlers.warning"]
+    assert any("did you mean SIM/Updated?" in warning and "partner.py:3" in warning for warning in warnings)
+    assert any("give each a name=" in warning for warning in warnings)
+
+
+async def test_start_without_handlers_says_that_events_are_only_logged(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        line = await server.line("handlers.warning")
+    assert line["message"] == "HANDLERS is not set: events are only logged"
+
+
+ZOO = """
+class Text(Exception):
+    def __str__(self): raise SystemExit(3)
+
+class Base(BaseException): pass
+
+def raises(error):
+    raise error
+
+async def group(error):
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(asyncio.to_thread(raises, error))
+
+async def leaves(error):
+    task = asyncio.create_task(group(error))
+    await asyncio.wait({task}, timeout=0.05)
+
+async def forever():
+    while True:
+        try: await asyncio.Event().wait()
+        except asyncio.CancelledError: pass
+
+def recursion(): return recursion()
+
+async def cancels():
+    asyncio.get_running_loop().call_later(0.01, asyncio.current_task().cancel)
+
+KINDS = [
+    sys.exit, recursion, cancels, forever,
+    lambda: raises(Text()), lambda: raises(Base()), lambda: raises(KeyboardInterrupt()),
+    lambda: raises(GeneratorExit()), lambda: raises(StopIteration()), lambda: raises(MemoryError()),
+    lambda: raises(BaseExceptionGroup("g", [SystemExit()])), lambda: group(ValueError()), lambda: leaves(SystemExit(1)),
+    lambda: raises(ValueError("x" * 10**7)), lambda: raises(asyncio.CancelledError()), lambda: raises(TimeoutError()),
+    lambda: os.chdir("/"), lambda: asyncio.sleep(0), lambda: Ignored("returned"), lambda: Retry,
+]
+
+@on("Zoo/*", timeout=1)
+async def animal(event):
+    found = KINDS[int(event.event_type.partition("/")[2])]()
+    if asyncio.iscoroutine(found): found = await found
+    return found
+
+@on("Zoo/Thread", timeout=1)
+def thread(event):
+    time.sleep(3600)
+
+@on("SIM/Updated")
+async def healthy(event):
+    return "done"
+"""
+
+
+async def test_zoo_of_misbehaving_handlers_costs_no_other_event_anything(tmp_path: Path) -> None:
+    kinds = [*map(str, range(20)), "Thread"]
+    async with running(tmp_path, HANDLERS=write(tmp_path, ZOO), WORKERS="32", DRAIN_TIMEOUT="1s") as server:
+        for number, kind in enumerate(kinds):
+            await accept(server, f"zoo-{kind}", 1000 + number, f"Zoo/{kind}")
+            await accept(server, f"healthy-{kind}", number)
+        for kind in kinds:
+            await server.line("event.processed", event_id=f"healthy-{kind}")
+        await server.reached("event.retrying", 12)
+        await accept(server, "healthy-at-last")
+        await server.line("event.processed", event_id="healthy-at-last")
+        assert await server.terminate() == 0
