@@ -87,12 +87,17 @@ class Connector:
                     "Accepted events are kept in memory only: nothing survives a stop",
                     action="journal.not_durable",
                 )
-            self.health.watch(
-                lambda: "Shutting down" if self.leaving else self.journal.fault, lambda: self.workers.troubles
-            )
+            if self.journal.holds:
+                _log.warning(f"No event is handled: {'; '.join(sorted(self.journal.holds))}", action="delivery.held")
+            self.health.watch(lambda: "Shutting down" if self.leaving else self.journal.fault, self._troubles)
             yield
             await self.drain()
             await self.journal.close()
+
+    def _troubles(self) -> list[str]:
+        """What keeps events out or waiting, although the connector is ready."""
+        full = [self.journal.full] if self.journal.full else []
+        return [*full, *sorted(self.journal.holds), *self.workers.troubles]
 
     async def lost(self) -> str:
         """Return, with the reason, when the process has to end: the journal is lost, or a part of it has a fault."""

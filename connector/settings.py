@@ -303,6 +303,9 @@ class Settings:
     )
     workers: int = _setting("8", _whole(1, 1000), "How many events are handled at the same time.")
     queue_size: int = _setting("1000", _whole(1, 1_000_000), "How many events are held in memory.")
+    queue_bytes: int = _setting(
+        "64MiB", _size(1024), "How many bytes of their bodies are held in memory; more wait in the journal."
+    )
     journal_url: str = _setting(
         "sqlite:///data/journal.db",
         _journal_url,

@@ -62,6 +62,11 @@ class Event(msgspec.Struct, eq=False, gc=False):
             self._reading = read(self.raw)
         return self._reading
 
+    def forget(self) -> None:
+        """Let go of what was read of the body; it is read again when it is asked for."""
+        identity = self.identity
+        self._reading, self._identity = None, identity
+
     @property
     def identity(self) -> Identity:
         """What makes this event one and no other; two with equal identities are one event, sent twice."""

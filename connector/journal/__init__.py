@@ -92,6 +92,11 @@ class Journal(ABC):
         """Why nothing can be kept at present; None when all is well."""
         return None
 
+    @property
+    def full(self) -> str | None:
+        """Why there is no room for new events at present; None when there is."""
+        return None
+
     @abstractmethod
     async def lost(self) -> str:
         """Return, with the reason, when the process has to end: it is not known what was kept, or a part has failed."""

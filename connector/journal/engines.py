@@ -78,6 +78,7 @@ def _sqlite(settings: Settings, clock: Clock, marks: Marks, ordering: Ordering) 
         _sqlite_store(settings, clock, ordering),
         capacity=settings.max_backlog,
         queue_size=settings.queue_size,
+        queue_bytes=settings.queue_bytes,
         clock=clock,
         marks=marks,
     )

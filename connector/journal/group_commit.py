@@ -29,7 +29,7 @@ from connector.facts import facts
 from connector.journal import Entry, Journal, Kept, Newest, Settled
 from connector.journal.commands import Change, Command, CommandResult
 from connector.journal.queries import Query
-from connector.journal.scheduler import Scheduler
+from connector.journal.scheduler import MAX_BYTES, Scheduler
 from connector.journal.store import Append, Batch, Store, StoreError
 from connector.outcome import Mark, Outcome, Step
 
@@ -54,6 +54,7 @@ class GroupCommitJournal(Journal):
 
     ``capacity``    the most events that may be open
     ``queue_size``  events held in memory
+    ``queue_bytes``  bytes of their bodies, one event more may pass it
     ``clock``       seconds since the epoch, steady while the process runs
     ``marks``       what the ``latest_only`` handlers of an event would write
     """
@@ -65,6 +66,7 @@ class GroupCommitJournal(Journal):
         capacity: int,
         queue_size: int,
         clock: Callable[[], float],
+        queue_bytes: int = MAX_BYTES,
         marks: Callable[[Event], Sequence[Mark]] = no_marks,
     ) -> None:
         self.durable = store.durable
@@ -72,7 +74,7 @@ class GroupCommitJournal(Journal):
         self._capacity = capacity
         self._clock = clock
         self._marks = marks
-        self._scheduler = Scheduler(queue_size, clock)
+        self._scheduler = Scheduler(queue_size, clock, queue_bytes)
         self._thread = None if store.in_loop else ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._settled: Settled = _nobody
         self._batch = Batch()
@@ -94,6 +96,12 @@ class GroupCommitJournal(Journal):
     @property
     def fault(self) -> str | None:
         return self._fault
+
+    @property
+    def full(self) -> str | None:
+        if self._size + self._under_way + len(self._batch.appends) >= self._capacity:
+            return "The backlog is full; send the event again later"
+        return self._store.full
 
     @property
     def in_memory(self) -> int:
@@ -131,10 +139,8 @@ class GroupCommitJournal(Journal):
 
     async def keep(self, event: Event) -> Kept:
         self._check()
-        if self._size + self._under_way + len(self._batch.appends) >= self._capacity:
-            raise NoRoom("The backlog is full; send the event again later")
-        if self._store.full is not None:
-            raise NoRoom(self._store.full)
+        if (full := self.full) is not None:
+            raise NoRoom(full)
         future: asyncio.Future[Kept] = asyncio.get_running_loop().create_future()
         self._batch.appends.append(Append(event, self._marked(event)))
         self._kept.append(future)

@@ -39,16 +39,25 @@ from connector.journal.store import Fed, Feed
 READ_EVENTS: Final = 256
 """Events read at a time from each source: a few milliseconds of work for the loop."""
 
+LARGE: Final = 16 * 1024
+"""Bytes of a body above which it is read again when its event runs: what was read of it takes many times its size."""
+
+MAX_BYTES: Final = 1 << 62
+"""No bound of bytes, such as for a store that is in memory itself."""
+
 
 class Scheduler:
     """Hands out what may run, and says what to read.
 
-    ``queue_size``  events held in memory
-    ``clock``       seconds since the epoch, steady while the process runs
+    ``queue_size``   events held in memory
+    ``queue_bytes``  bytes of their bodies; one event more may pass it
+    ``clock``        seconds since the epoch, steady while the process runs
     """
 
-    def __init__(self, queue_size: int, clock: Callable[[], float]) -> None:
+    def __init__(self, queue_size: int, clock: Callable[[], float], queue_bytes: int = MAX_BYTES) -> None:
         self._queue_size = queue_size
+        self._queue_bytes = queue_bytes
+        self._bytes = 0
         self._clock = clock
         self._ready: asyncio.Queue[Entry] = asyncio.Queue()
         self._active: dict[int, Entry] = {}
@@ -168,7 +177,7 @@ class Scheduler:
         """An event that could not run may run now; ``entry`` where it was read."""
         if seq > self._watermark:
             return  # it is met when that is read
-        entry = self._blocked.pop(seq, None) or entry
+        entry = self._uncache(seq) or entry
         if entry is None or self._behind() or self._room() <= 0:
             self._later.append(seq)
         else:
@@ -189,11 +198,11 @@ class Scheduler:
     def gone(self, seqs: Iterable[int]) -> None:
         """An operator has ended these events."""
         for seq in seqs:
-            self._blocked.pop(seq, None)
+            self._uncache(seq)
             if seq in self._running:
                 self._ghosts[seq] = self._active[seq]
-            else:
-                self._active.pop(seq, None)
+            elif (entry := self._active.pop(seq, None)) is not None:
+                self._bytes -= len(entry.event.raw)
         self._changed.set()
 
     def added(self, last_seq: int) -> None:
@@ -244,6 +253,8 @@ class Scheduler:
         self._changed.set()
 
     def _room(self) -> int:
+        if self._bytes >= self._queue_bytes and self._active:
+            return 0
         return self._queue_size - len(self._active) - self._asked
 
     def _behind(self) -> bool:
@@ -258,16 +269,27 @@ class Scheduler:
 
     def _cache(self, entry: Entry) -> None:
         self._blocked[entry.seq] = entry
+        self._bytes += len(entry.event.raw)
+        entry.event.forget()
         self._trim()
 
+    def _uncache(self, seq: int) -> Entry | None:
+        entry = self._blocked.pop(seq, None)
+        if entry is not None:
+            self._bytes -= len(entry.event.raw)
+        return entry
+
     def _trim(self) -> None:
-        while self._blocked and self.in_memory > self._queue_size:
-            del self._blocked[next(iter(self._blocked))]
+        while self._blocked and (self.in_memory > self._queue_size or self._bytes > self._queue_bytes):
+            self._uncache(next(iter(self._blocked)))
 
     def _enqueue(self, entry: Entry) -> None:
         if entry.seq in self._active:
             return
         self._active[entry.seq] = entry
+        self._bytes += len(entry.event.raw)
+        if len(entry.event.raw) > LARGE:
+            entry.event.forget()
         if self._ghosts and self._haunted(entry):
             self._delayed.append(entry)
         else:
@@ -281,6 +303,7 @@ class Scheduler:
     def _leave(self, entry: Entry) -> None:
         if self._active.get(entry.seq) is entry:
             del self._active[entry.seq]
+            self._bytes -= len(entry.event.raw)
         if self._ghosts.pop(entry.seq, None) is not None:
             delayed, self._delayed = self._delayed, []
             for each in delayed:
