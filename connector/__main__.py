@@ -1,5 +1,6 @@
 """``python -m connector``: serve, and the operator's commands."""
 
+import io
 import sys
 from importlib.util import find_spec
 
@@ -16,6 +17,9 @@ from connector.version import __version__
 @click.version_option(__version__, message="nsps-connector %(version)s")
 def main() -> None:
     """A connector for PortaOne NSPS."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an id may have letters that the terminal does not
+            stream.reconfigure(errors="backslashreplace")
 
 
 @main.command()

@@ -88,7 +88,7 @@ class Listener:
     def breaker(self, state: str, reason: str, more: Mapping[str, Any]) -> None:
         """A circuit breaker is ``open``, ``half_open`` or ``closed`` now. ``more``: of which target, for how long."""
 
-    def operated(self, verb: str, changed: int, more: Mapping[str, Any]) -> None:
+    def operated(self, verb: str, named: int, more: Mapping[str, Any]) -> None:
         """An operator's command, such as ``replay``, was carried out; ``more``: on what, by whom."""
 
 
@@ -188,8 +188,8 @@ class LogLines(Listener):
         action, level, message = _BREAKER[state]
         _log.log(level, message, action=action, reason=reason, **more)
 
-    def operated(self, verb: str, changed: int, more: Mapping[str, Any]) -> None:
-        _log.info(f"An operator's {verb}: {changed} changed", action=f"operator.{verb}", changed=changed, **more)
+    def operated(self, verb: str, named: int, more: Mapping[str, Any]) -> None:
+        _log.info(f"An operator's {verb} was carried out", action=f"operator.{verb}", named=named, **more)
 
 
 _OUTCOMES: Final = {

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import click
 import msgspec
@@ -22,10 +22,27 @@ from connector.events.reading import document_of
 from connector.events.redaction import redact
 from connector.events.times import parse_time
 from connector.journal import engines
-from connector.journal.commands import Command, CommandResult, Verb
+from connector.journal.commands import NOT_KNOWN, NOTHING_OPEN, Command, CommandResult, Verb
 from connector.journal.outside import Outside
-from connector.journal.queries import STATES, AttemptsOf, BodyOf, Filter, Find, FindBlocked, ReadStats, SeriesOf
+from connector.journal.queries import (
+    STATES,
+    AttemptsOf,
+    BodyOf,
+    CountFound,
+    Filter,
+    Find,
+    FindBlocked,
+    ReadStats,
+    Series,
+    SeriesOf,
+    Stats,
+)
 from connector.settings import Settings, environment, seconds
+
+EXIT_UNKNOWN: Final = 1
+"""Exit code where a name that was given is not known."""
+
+TIMES: Final = frozenset({"accepted_at", "ended_at", "due", "since", "oldest_open_at"})
 
 BATCH: Final = 100
 """Events a command names at most; more go in several commands."""
@@ -94,7 +111,10 @@ def list_events(limit: int, as_json: bool, **wanted: Any) -> None:
             str(each.attempts),
         )
         table.add_row(*row, _when(each.due), _plain(each.reason))
-    _console().print(table if found else "no such events")
+    if not found:
+        click.echo(_nothing_found(wanted))
+        return
+    _console().print(table)
 
 
 @events.command("show")
@@ -136,17 +156,11 @@ def show_event(event_id: str, unmask: bool, as_json: bool) -> None:
 @click.option("--rate", type=click.FloatRange(0.1), help="Events a second; as fast as it goes if not given.")
 @click.option("--dry-run", is_flag=True, help="Only say which events.")
 def replay(event_ids: Sequence[str], limit: int, rate: float | None, dry_run: bool, **wanted: Any) -> None:
-    """Handle events again: those named, or those that the options select. One that waits is tried now."""
-    chosen = _choose(event_ids, wanted, limit)
-    if dry_run:
-        click.echo("\n".join(chosen))
-        click.echo(f"{len(chosen)} events would be replayed", err=True)
-        return
-    size = BATCH if rate is None else 1
-    for start in range(0, len(chosen), size):
-        if rate is not None and start:
-            time.sleep(1 / rate)
-        _say(_send("replay", chosen[start : start + size]))
+    """Handle events again: those named, or those that the options select, in the order in which they were accepted.
+
+    One that waits is tried now. Options without --state select dead events only.
+    """
+    _act("replay", "replayed", event_ids, wanted, limit, rate, dry_run=dry_run)
 
 
 @click.command()
@@ -155,14 +169,8 @@ def replay(event_ids: Sequence[str], limit: int, rate: float | None, dry_run: bo
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many by filter.")
 @click.option("--dry-run", is_flag=True, help="Only say which events.")
 def discard(event_ids: Sequence[str], limit: int, dry_run: bool, **wanted: Any) -> None:
-    """Give events up: those named, or those that the options select. They end as ignored."""
-    chosen = _choose(event_ids, wanted, limit)
-    if dry_run:
-        click.echo("\n".join(chosen))
-        click.echo(f"{len(chosen)} events would be discarded", err=True)
-        return
-    for start in range(0, len(chosen), BATCH):
-        _say(_send("discard", chosen[start : start + BATCH]))
+    """Give events up: those named, or those that the options select, dead ones without --state. They end as ignored."""
+    _act("discard", "discarded", event_ids, wanted, limit, None, dry_run=dry_run)
 
 
 @click.group(invoke_without_command=True)
@@ -175,6 +183,7 @@ def lanes(context: click.Context, limit: int, as_json: bool) -> None:
         return
     with _history() as past:
         found = past.ask(FindBlocked(limit))
+        state = past.ask(ReadStats())
     if as_json:
         _print_lines(found)
         return
@@ -182,21 +191,24 @@ def lanes(context: click.Context, limit: int, as_json: bool) -> None:
     for each in found:
         row = (_names(each.resources), each.event_id, each.event_type, each.state, _when(each.since), _when(each.due))
         table.add_row(*row, str(each.attempts), str(each.behind), _plain(each.reason))
-    _console().print(table if found else "no subscriber is blocked")
+    if not found:
+        click.echo(_nothing_blocked(state))
+        return
+    _console().print(table)
 
 
 @lanes.command()
 @click.argument("subscribers", nargs=-1, required=True)
 def release(subscribers: Sequence[str]) -> None:
     """Try the event that blocks a subscriber now."""
-    _say(_send("release", list(subscribers)))
+    _say(_send("release", subscribers))
 
 
 @lanes.command()
 @click.argument("subscribers", nargs=-1, required=True)
 def skip(subscribers: Sequence[str]) -> None:
     """Give the event that blocks a subscriber up (it ends as dead), and go on with the next one."""
-    _say(_send("skip", list(subscribers)))
+    _say(_send("skip", subscribers))
 
 
 @click.command()
@@ -237,15 +249,72 @@ _NO_TEXT: Final = "what was named is no UTF-8 text"
 COMMANDS: Final = (events, replay, discard, lanes, pause, resume, stats)
 
 
-def _choose(event_ids: Sequence[str], wanted: dict[str, Any], limit: int) -> list[str]:
+def _act(
+    verb: Literal["replay", "discard"],
+    done: str,
+    event_ids: Sequence[str],
+    wanted: dict[str, Any],
+    limit: int,
+    rate: float | None,
+    *,
+    dry_run: bool,
+) -> None:
+    """Replay or discard: the events named, or what a filter selects, the first accepted first."""
     given = {name: value for name, value in wanted.items() if value is not None}
     if bool(event_ids) == bool(given):
         raise click.UsageError("name events, or select them by --state, --type, --subscriber, --since, --until, --text")
     if event_ids:
-        return list(event_ids)
+        if dry_run:
+            click.echo("\n".join(event_ids))
+            click.echo(f"{len(event_ids)} event ids would be {done}", err=True)
+            return
+        for start in range(0, len(event_ids), _step(rate)):
+            _pause(rate, start)
+            _say(_send(verb, event_ids[start : start + _step(rate)]))
+        return
+    chosen, counts = _choose(given, limit)
+    left = sum(counts.values()) - len(chosen)
+    if dry_run:
+        click.echo("\n".join(each.event_id for each in chosen))
+        kinds = ", ".join(f"{kind}: {count}" for kind, count in counts.items()) or "none"
+        click.echo(f"{len(chosen)} events would be {done}, {left} left (selected: {_plain(kinds)})", err=True)
+        return
+    for start in range(0, len(chosen), _step(rate)):
+        _pause(rate, start)
+        part = {each.seq: each.event_id for each in chosen[start : start + _step(rate)]}
+        for seq, result in _send(verb, (), list(part)).results.items():
+            click.echo(f"{_plain(part[int(seq)])}: {result}")
+    click.echo(f"{len(chosen)} events named, {left} left that the options select", err=True)
+
+
+def _choose(given: dict[str, Any], limit: int) -> tuple[list[Series], dict[str, int]]:
+    """The first accepted of what a filter selects, and how many it selects in all, by type and state."""
+    wanted = Filter(**({"state": "dead"} | given), latest=True)
     with _history() as past:
-        found = past.ask(Find(Filter(**given, latest=True), limit))
-    return list(dict.fromkeys(each.event_id for each in reversed(found)))
+        return past.ask(Find(wanted, limit, oldest_first=True)), past.ask(CountFound(wanted))
+
+
+def _step(rate: float | None) -> int:
+    return BATCH if rate is None else 1
+
+
+def _pause(rate: float | None, done: int) -> None:
+    if rate is not None and done:
+        time.sleep(1 / rate)
+
+
+def _nothing_found(wanted: dict[str, Any]) -> str:
+    """What was looked for, so that nobody reads "none found" as "never came"."""
+    times = ("since", "until")
+    given = [f"{n}={_when(v) if n in times else _plain(str(v))}" for n, v in wanted.items() if v is not None]
+    return f"no such events among those that are kept ({', '.join(given) or 'all were looked at'})"
+
+
+def _nothing_blocked(state: Stats) -> str:
+    held = "; delivery is paused by an operator" if state.paused else ""
+    if state.target_away:
+        held += f"; the target is unavailable: {_plain(state.target_away.reason)}"
+    return f"no subscriber is blocked by an event of its own{held}"
 
 
 @contextmanager
@@ -259,20 +328,37 @@ def _history() -> Iterator[Outside]:
         raise click.ClickException(_NO_TEXT) from None
 
 
-def _send(verb: Verb, names: list[str]) -> CommandResult:
+def _send(verb: Verb, names: Sequence[str], seqs: Sequence[int] = ()) -> CommandResult:
     log.configure("error")
     with _history() as journal:
-        return journal.command(Command(verb, names))
+        return journal.command(Command(verb, list(names), seqs=list(seqs)))
 
 
 def _say(answer: CommandResult) -> None:
+    """Print what became of each name. Exit code 1 where one is not known."""
     for name, result in answer.results.items():
-        click.echo(f"{name}: {result}")
+        click.echo(f"{_plain(name)}: {result}")
+    if any(result in (NOT_KNOWN, NOTHING_OPEN) for result in answer.results.values()):
+        sys.exit(EXIT_UNKNOWN)
 
 
 def _print_lines(rows: Sequence[Any]) -> None:
     for row in rows:
-        click.echo(msgspec.json.encode(row))
+        click.echo(msgspec.json.encode(_with_times(msgspec.to_builtins(row))))
+
+
+def _with_times(value: Any) -> Any:
+    """A copy in which each time in seconds has its ISO 8601 form beside it."""
+    if isinstance(value, list | tuple):
+        return [_with_times(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    copy: dict[str, Any] = {}
+    for name, each in value.items():
+        copy[name] = _with_times(each)
+        if name in TIMES and isinstance(each, int | float):
+            copy[f"{name}_iso"] = _when(each)
+    return copy
 
 
 def _table(*columns: str) -> Table:
@@ -297,4 +383,4 @@ def _plain(text: str) -> str:
 
 
 def _when(moment: float | None) -> str:
-    return "-" if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return "-" if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

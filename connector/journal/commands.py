@@ -17,16 +17,24 @@ Verb = Literal["replay", "discard", "release", "skip", "pause", "resume"]
 PENDING, WAITING, HELD = 0, 1, 2
 """How a store writes the state of an open event."""
 
+NOT_KNOWN: Final = "not known"
+NOTHING_OPEN: Final = "nothing is open for this resource"
+
 PAUSED: Final = "paused by an operator"
 """The reason under which delivery is held while it is paused."""
 
 
 class Command(msgspec.Struct, frozen=True):
-    """``whole``: a replay runs all handlers of the event's type again, also those that have ended well."""
+    """A command.
+
+    ``seqs``   single series, for replay and discard: what a filter has chosen
+    ``whole``  a replay runs all handlers of the event's type again, also those that have ended well
+    """
 
     verb: Verb
     names: list[str] = []
     whole: bool = False
+    seqs: list[int] = []
 
 
 class CommandResult(msgspec.Struct, frozen=True):
@@ -44,6 +52,7 @@ class Change(msgspec.Struct):
     holds: dict[str, bool] = msgspec.field(default_factory=dict)
     open_events: int = 0
     counts: Counter[str] = msgspec.field(default_factory=Counter)
+    acts: list[tuple[Verb, dict[str, str]]] = msgspec.field(default_factory=list)
 
 
 class OpenEvent(NamedTuple):
@@ -63,17 +72,24 @@ class Operator(ABC):
 
     def run(self, command: Command) -> CommandResult:
         """Carry out one command."""
+        results = self._results(command)
+        self.change.acts.append((command.verb, results))
+        return CommandResult(results)
+
+    def _results(self, command: Command) -> dict[str, str]:
         match command.verb:
             case "replay":
-                return CommandResult({name: self._replay(name, command.whole) for name in command.names})
+                results = {name: self._replay(name, command.whole) for name in command.names}
+                return results | {str(seq): self._replay_one(seq, command.whole) for seq in command.seqs}
             case "discard":
-                return CommandResult({name: self._discard(name) for name in command.names})
+                results = {name: self._discard(name) for name in command.names}
+                return results | {str(seq): self._discard_one(seq) for seq in command.seqs}
             case "release":
-                return CommandResult({name: self._release(name) for name in command.names})
+                return {name: self._release(name) for name in command.names}
             case "skip":
-                return CommandResult({name: self._skip(name) for name in command.names})
+                return {name: self._skip(name) for name in command.names}
             case "pause" | "resume":
-                return CommandResult({"delivery": self._pause(command.verb == "pause")})
+                return {"delivery": self._pause(command.verb == "pause")}
 
     @abstractmethod
     def latest(self, event_id: str) -> Sequence[int]:
@@ -140,15 +156,17 @@ class Operator(ABC):
     def _release(self, resource: str) -> str:
         event = self.first(resource)
         if event is None:
-            return "nothing is open for this resource"
+            return NOTHING_OPEN
         if event.state == PENDING:
             return f"not blocked by an event of its own: {_WAITS_OR_RUNS[event.blockers > 0]}"
         return self._try(event)
 
     def _skip(self, resource: str) -> str:
         event = self.first(resource)
-        if event is None or event.state == PENDING:
-            return "not blocked: there is nothing to skip"
+        if event is None:
+            return NOTHING_OPEN
+        if event.state == PENDING:
+            return f"not blocked by an event of its own: {_WAITS_OR_RUNS[event.blockers > 0]}"
         self._end(event, "dead", f"skipped by an operator: {self.reason(event.seq)}")
         return "skipped"
 
@@ -179,7 +197,7 @@ _WAITS_OR_RUNS: Final = {
 def _sum_up(results: Sequence[str]) -> str:
     """One sentence on the events that bear an id: most ids are borne by one."""
     if not results:
-        return "not known"
+        return NOT_KNOWN
     if len(set(results)) == 1:
         return results[0] if len(results) == 1 else f"{results[0]} ({len(results)} events)"
     return "; ".join(results)

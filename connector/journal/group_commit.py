@@ -39,6 +39,9 @@ PROBE_INTERVAL: Final = 1.0
 IDLE_INTERVAL: Final = 0.25
 """Seconds after which a store that has had nothing to do is given time for its own upkeep."""
 
+SAID: Final = 20
+"""Results of a command that its log line shows."""
+
 Result = TypeVar("Result")
 
 _logger = log.get_logger()
@@ -332,6 +335,8 @@ class GroupCommitJournal(Journal):
                 self._scheduler.accepted(new)
 
     def _tell_change(self, change: Change) -> None:
+        for verb, results in change.acts:
+            facts.operated(verb, len(results), {"results": dict(list(results.items())[:SAID])})
         self._size += change.open_events
         self._scheduler.added(change.last_seq)
         for reason, held in change.holds.items():

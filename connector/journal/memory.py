@@ -17,6 +17,7 @@ from connector.journal.queries import (
     AttemptsOf,
     Blocked,
     BodyOf,
+    CountFound,
     Filter,
     Find,
     FindBlocked,
@@ -119,8 +120,12 @@ class MemoryStore(Store):
 
     def answer(self, query: Query[Any]) -> Any:
         match query:
-            case Find(wanted=wanted, limit=limit):
-                return list(islice((each for each in self._series() if _fits(each, wanted)), limit))
+            case Find(wanted=wanted, limit=limit, oldest_first=oldest_first):
+                found = [each for each in self._series() if _fits(each, wanted)]
+                return (found[::-1] if oldest_first else found)[:limit]
+            case CountFound(wanted=wanted):
+                fitting = (each for each in self._series() if _fits(each, wanted))
+                return dict(Counter(f"{each.event_type} {each.state}" for each in fitting))
             case SeriesOf(event_id=event_id):
                 return [each for each in self._series() if each.event_id == event_id]
             case AttemptsOf(seq=seq):
@@ -406,7 +411,8 @@ def _is_blocked(record: _Record) -> bool:
 
 
 def _has(resources: Sequence[str], name: str) -> bool:
-    return any(name in (each, each.partition(":")[2]) for each in resources)
+    whole = (text for each in resources for text in (each, each.partition(":")[2]))
+    return any(name in (text, text.partition("@")[0]) for text in whole)
 
 
 def _fits(series: Series, wanted: Filter) -> bool:

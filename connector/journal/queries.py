@@ -85,8 +85,8 @@ class Stats(msgspec.Struct, frozen=True):
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which events: all given conditions hold. Times are seconds since the epoch, of acceptance.
 
-    ``resource`` may leave out what kind of id it is: ``1001`` for ``i_account:1001``. ``latest``: only the latest
-    series of attempts at each event.
+    ``resource`` may leave out what kind of id it is, and the environment: ``1001`` for ``i_account:1001@1``.
+    ``latest``: only the latest series of attempts at each event.
     """
 
     state: str | None = None
@@ -100,10 +100,17 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Find(Query[list[Series]], frozen=True):
-    """At most ``limit`` series, the newest first."""
+    """At most ``limit`` series, the newest first or the oldest first."""
 
     wanted: Filter
     limit: int
+    oldest_first: bool = False
+
+
+class CountFound(Query[dict[str, int]], frozen=True):
+    """How many series a filter finds, by type and state as one text each, such as ``SIM/Updated dead``."""
+
+    wanted: Filter
 
 
 class SeriesOf(Query[list[Series]], frozen=True):

@@ -15,6 +15,7 @@ from connector.journal.queries import (
     AttemptsOf,
     Blocked,
     BodyOf,
+    CountFound,
     Filter,
     Find,
     FindBlocked,
@@ -28,6 +29,7 @@ from connector.journal.queries import (
     TargetAway,
 )
 from connector.journal.sqlite.remembered import bearing
+from connector.journal.sqlite.rows import touches
 
 MOST_BEHIND: Final = 10_000
 """So many events behind a blocked one are counted."""
@@ -42,10 +44,6 @@ _SELECT: Final = (
     f"SELECT e.seq, e.event_id, e.event_type, e.lane, {_STATE}, e.accepted_at, x.ended_at,"
     f" coalesce(x.attempt, o.attempt - 1, 0), {_REASON}, o.due, coalesce(x.ms, 0), e.request_id, e.unique_id, e.earlier"
     " FROM events e LEFT JOIN open o ON o.seq = e.seq LEFT JOIN outcomes x ON x.seq = e.seq"
-)
-_TOUCHES: Final = (
-    "(instr(char(10) || e.lane || char(10), char(10) || ? || char(10)) > 0"
-    " OR instr(char(10) || e.lane || char(10), ':' || ? || char(10)) > 0)"
 )
 
 
@@ -70,8 +68,10 @@ class History:
     def answer(self, query: Query[Any]) -> Any:
         """As ``ask``, for whoever does not know which question it is."""
         match query:
-            case Find(wanted=wanted, limit=limit):
-                return self._find(wanted, limit)
+            case Find():
+                return self._find(query)
+            case CountFound(wanted=wanted):
+                return self._count(wanted)
             case SeriesOf(event_id=event_id):
                 return self._series(event_id)
             case AttemptsOf(seq=seq):
@@ -88,12 +88,24 @@ class History:
             case _:
                 raise TypeError(f"{type(query).__name__} is not a question that this journal knows")
 
-    def _find(self, wanted: Filter, limit: int) -> list[Series]:
+    def _find(self, query: Find) -> list[Series]:
+        where, values = self._where(query.wanted)
+        order = "ASC" if query.oldest_first else "DESC"
+        rows = self._db.execute(f"{_SELECT}{where} ORDER BY e.seq {order} LIMIT ?", [*values, query.limit])
+        return [_series(row) for row in rows.fetchall()]
+
+    def _count(self, wanted: Filter) -> dict[str, int]:
+        where, values = self._where(wanted)
+        counted = f"SELECT e.event_type || ' ' || {_STATE} AS kind, count(*) FROM events e"
+        joined = " LEFT JOIN open o ON o.seq = e.seq LEFT JOIN outcomes x ON x.seq = e.seq"
+        return dict(self._db.execute(f"{counted}{joined}{where} GROUP BY kind ORDER BY kind", values).fetchall())
+
+    def _where(self, wanted: Filter) -> tuple[str, list[Any]]:
         conditions: dict[str, list[Any]] = {
             f"{_STATE} = ?": [wanted.state],
             "e.event_type = ?": [wanted.event_type],
             "e.event_id = ?": [wanted.event_id],
-            _TOUCHES: [wanted.resource, wanted.resource],
+            touches("e.lane"): [wanted.resource] * 4,
             "e.accepted_at >= ?": [wanted.since],
             "e.accepted_at < ?": [wanted.until],
             f"instr(lower({_REASON}), lower(?)) > 0": [wanted.text],
@@ -101,9 +113,7 @@ class History:
         given = {condition: values for condition, values in conditions.items() if values[0] is not None}
         clauses = [*given, *(["e.seq NOT IN (SELECT earlier FROM events WHERE earlier > 0)"] if wanted.latest else [])]
         where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
-        values = [value for each in given.values() for value in each]
-        rows = self._db.execute(f"{_SELECT}{where} ORDER BY e.seq DESC LIMIT ?", [*values, limit])
-        return [_series(row) for row in rows.fetchall()]
+        return where, [value for each in given.values() for value in each]
 
     def _series(self, event_id: str) -> list[Series]:
         found: dict[int, Series] = {}

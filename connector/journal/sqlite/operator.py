@@ -13,7 +13,7 @@ import msgspec
 from connector.journal.commands import Command, CommandResult, OpenEvent, Operator
 from connector.journal.sqlite.order import Order
 from connector.journal.sqlite.remembered import RememberedIds
-from connector.journal.sqlite.rows import event_of, key_of
+from connector.journal.sqlite.rows import event_of, key_of, touches
 
 
 class SqliteOperator(Operator):
@@ -39,8 +39,8 @@ class SqliteOperator(Operator):
             # The first of ``state > 0`` stands there word for word, since only then SQLite takes the partial index.
             row = self._db.execute(
                 "SELECT o.seq FROM open o JOIN events e ON e.seq = o.seq WHERE o.state > 0"
-                " AND instr(char(10) || e.lane || char(10), ':' || ? || char(10)) > 0 ORDER BY o.seq LIMIT 1",
-                (resource,),
+                f" AND {touches('e.lane')} ORDER BY o.seq LIMIT 1",
+                (resource,) * 4,
             ).fetchone()
             seq = row[0] if row else None
         return None if seq is None else self.find(seq)

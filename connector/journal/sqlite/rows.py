@@ -91,3 +91,15 @@ def key_of(event: Event) -> bytes:
         return event.key
     except ConnectorError:
         return own_key(event.event_id)
+
+
+def touches(lane: str) -> str:
+    """The condition that a column of resources has one of a given name, which takes four values, all of them the name.
+
+    The name may leave out the kind of id before the colon, and the environment after the @.
+    """
+    names = [f"instr(char(10) || {lane} || char(10), {before} || ? || {after}) > 0" for before, after in _ENDS]
+    return f"({' OR '.join(names)})"
+
+
+_ENDS: Final = [(before, after) for before in ("char(10)", "':'") for after in ("char(10)", "'@'")]
