@@ -8,7 +8,7 @@ import pytest
 from connector.delivery.waiting import Answers
 from connector.errors import ConnectorError, Unavailable
 from connector.events.event import Event
-from connector.journal import Journal
+from connector.journal import Entry, Journal, Kept
 from connector.outcome import Outcome
 from connector.web.accept import Accept
 from connector.web.bodies import Bodies
@@ -25,11 +25,11 @@ class Held:
     """A journal whose answers the test gives."""
 
     def __init__(self) -> None:
-        self.asked: asyncio.Queue[asyncio.Future[bool]] = asyncio.Queue()
+        self.asked: asyncio.Queue[asyncio.Future[Kept]] = asyncio.Queue()
 
-    async def append(self, _: Event) -> bool:
+    async def keep(self, _: Event) -> Kept:
         """Wait for what the test says."""
-        said: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        said: asyncio.Future[Kept] = asyncio.get_running_loop().create_future()
         self.asked.put_nowait(said)
         return await said
 
@@ -50,11 +50,15 @@ class Requests:
         body = events.encode(events.of_subscriber(1, "one"))
         self.event = SCHEMA.parse(body, "request", "unique", 1.0)
 
-    async def come(self) -> "tuple[asyncio.Task[ConnectorError | None], asyncio.Future[bool]]":
+    async def come(self) -> "tuple[asyncio.Task[ConnectorError | None], asyncio.Future[Kept]]":
         """Another request, and the journal's answer to it, which is to be set."""
         request = asyncio.create_task(self._refusal())
         async with asyncio.timeout(PATIENCE):
             return request, await self.journal.asked.get()
+
+    def kept(self, outcome: Outcome) -> None:
+        """The outcome of the event's attempt stands in the journal."""
+        self.answers.kept(Entry(self.event, 1), outcome, True)
 
     async def _refusal(self) -> ConnectorError | None:
         try:
@@ -69,9 +73,9 @@ async def test_event_sent_again_while_its_attempt_ends_is_not_given_up_by_both_s
     requests = Requests()
     again, appended = await requests.come()
     outcome = requests.answers.ended(requests.event, BUSY)
-    appended.set_result(False)
+    appended.set_result(Kept.DUPLICATE)
     await asyncio.sleep(0)
-    requests.answers.kept(requests.event, outcome)
+    requests.kept(outcome)
     assert outcome.state == "dead"
     assert isinstance(await again, HandlerFailed)
 
@@ -79,23 +83,23 @@ async def test_event_sent_again_while_its_attempt_ends_is_not_given_up_by_both_s
 async def test_event_sent_again_whose_first_series_ends_meanwhile_is_not_retried_by_both_sides() -> None:
     requests = Requests()
     first, appended = await requests.come()
-    appended.set_result(True)
+    appended.set_result(Kept.NEW)
     again, appended_again = await requests.come()
-    requests.answers.kept(requests.event, requests.answers.ended(requests.event, BUSY))
+    requests.kept(requests.answers.ended(requests.event, BUSY))
     assert isinstance(await first, HandlerFailed)
-    appended_again.set_result(True)  # the first series is dead, so it is a new one
+    appended_again.set_result(Kept.NEW)  # the first series is dead, so it is a new one
     await asyncio.sleep(0)
-    requests.answers.kept(requests.event, requests.answers.ended(requests.event, DONE))
+    requests.kept(requests.answers.ended(requests.event, DONE))
     assert await again is None
 
 
 async def test_who_came_after_an_attempt_that_is_repeated_here_is_not_told_that_it_failed() -> None:
     requests = Requests()
     outcome = requests.answers.ended(requests.event, BUSY)
-    future = requests.answers.expect("one")
-    requests.answers.kept(requests.event, outcome)
+    future = requests.answers.expect(requests.event.key)
+    requests.kept(outcome)
     assert not future.done()
-    requests.answers.kept(requests.event, requests.answers.ended(requests.event, DONE))
+    requests.kept(requests.answers.ended(requests.event, DONE))
     assert future.result() == DONE
 
 
@@ -104,13 +108,13 @@ async def test_who_joined_a_request_that_does_not_wait_is_not_left_alone(refused
     requests = Requests()
     first, appended = await requests.come()
     joined, appended_too = await requests.come()
-    appended_too.set_result(False)
+    appended_too.set_result(Kept.DUPLICATE)
     await asyncio.sleep(0)
     if refused:
         appended.set_exception(Unavailable())
         assert isinstance(await first, Unavailable)
     else:
-        appended.set_result(False)
+        appended.set_result(Kept.DUPLICATE)
         assert await first is None
     assert await joined is None
-    assert not requests.answers.is_expected("one")
+    assert not requests.answers.is_expected(requests.event.key)

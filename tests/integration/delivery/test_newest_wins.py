@@ -128,14 +128,14 @@ async def test_body_that_cannot_be_read_any_more_ends_its_event_and_not_the_conn
 
     async with delivering(tmp_path, reads) as delivery:
         await delivery.command("pause")
-        for event_id, i_account in (("before", 1), ("rotten", 1), ("other", 2)):
+        for event_id, i_account in (("before", 1), ("rotten", 1), ("after", 1), ("other", 2)):
             await accept(delivery, event_id, 1, i_account)
         await delivery.stop()
         with closing(sqlite3.connect(delivery.path)) as db, db:
             db.execute("UPDATE events SET body = substr(body, 2) WHERE event_id = 'rotten'")
         await delivery.start()
         await delivery.command("resume")
-        await delivery.become(before="done", rotten="dead", other="done")
+        await delivery.become(before="superseded", rotten="dead", after="done", other="done")
 
 
 async def test_event_is_not_superseded_by_one_that_was_discarded(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 import asyncio
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 
+from connector.journal.queries import ReadStats, TargetAway
 from connector.journal.sqlite import history
 from tests.conftest import Lines
 from tests.integration.external.delivery import Told, numbered, serving
@@ -25,10 +25,9 @@ BREAKER = {
 async def test_an_operator_sees_that_the_target_is_away_and_since_when(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
 
-    def away() -> dict[str, Any] | None:
+    def away() -> TargetAway | None:
         with history.connect(path) as past:
-            found: dict[str, Any] | None = past.stats()["target_away"]
-            return found
+            return past.ask(ReadStats()).target_away
 
     async with standing() as standin:
         port = int(standin.url.rpartition(":")[2])
@@ -43,8 +42,8 @@ async def test_an_operator_sees_that_the_target_is_away_and_since_when(tmp_path:
             again = away()
             assert first is not None
             assert again is not None
-            assert again["since"] == first["since"]
-            assert "the probe failed" in again["reason"]
+            assert again.since == first.since
+            assert "the probe failed" in again.reason
             async with standing(port):
                 await until(lambda: away() is None)
 
