@@ -1,6 +1,7 @@
 """The engines that the contract is held against, and a bench on which one of them is tried."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -76,7 +77,10 @@ ENGINES: Final[Mapping[str, Callable[["Bench"], Journal]]] = {
 
 
 class Bench:
-    """A journal of one engine under test and its clock. ``durable`` engines can be reopened."""
+    """A journal of one engine under test and its clock. ``durable`` engines can be reopened.
+
+    ``settled``, ``threads``  what was told of attempts that ended, and in which threads
+    """
 
     def __init__(self, engine: str, folder: Path, queue_size: int = QUEUE) -> None:
         self.engine = engine
@@ -85,6 +89,7 @@ class Bench:
         self.queue_size = queue_size
         self.settings: dict[str, Any] = {}
         self.settled: list[tuple[Entry, Outcome, bool]] = []
+        self.threads: set[int] = set()
         self._told = asyncio.Event()
         self.journal = ENGINES[engine](self)
 
@@ -152,4 +157,5 @@ class Bench:
 
     def _tell(self, entry: Entry, outcome: Outcome, counted: bool) -> None:
         self.settled.append((entry, outcome, counted))
+        self.threads.add(threading.get_ident())
         self._told.set()

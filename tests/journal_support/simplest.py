@@ -72,7 +72,11 @@ class SimplestJournal(Journal):
         self._rows[seq] = Row(Entry(event, seq, progress=self._steps[seq]))
         for mark in self._marks(event):
             head = next(row for row in self._open() if mark.resource in row.entry.event.resources)
-            if head.state == "waiting" and mark in self._marks(head.entry.event) and self._older(head.entry, event, seq):
+            if (
+                head.state == "waiting"
+                and mark in self._marks(head.entry.event)
+                and self._older(head.entry, event, seq)
+            ):
                 head.state, head.entry = "pending", self._next(head.entry, head.entry.attempt, head.due)
         self._changed.set()
         return Kept.NEW
@@ -154,7 +158,9 @@ class SimplestJournal(Journal):
         if row.taken or row.rests or row.state == "held" or (row.state == "waiting" and row.due > self._clock()):
             return False
         mine = set(row.entry.event.resources)
-        return all(each.entry.seq >= row.entry.seq or mine.isdisjoint(each.entry.event.resources) for each in self._open())
+        return all(
+            each.entry.seq >= row.entry.seq or mine.isdisjoint(each.entry.event.resources) for each in self._open()
+        )
 
     def _next(self, entry: Entry, attempt: int, due: float | None = None) -> Entry:
         event = copy(entry.event)
