@@ -46,7 +46,7 @@ async def states(bench: Bench, event_id: str) -> list[str]:
     return [series.state for series in await bench.journal.ask(SeriesOf(event_id))]
 
 
-# Keeping: 1 to 4
+# Keeping: invariants 1 to 4
 
 
 async def test_new_event_is_stored_and_counted(bench: Bench) -> None:
@@ -218,7 +218,7 @@ def _assert_same(entry: Entry, accepted: object) -> None:
         assert getattr(entry.event, name) == getattr(accepted, name)
 
 
-# Identities: 3
+# Identities: invariant 3
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ async def test_i_event_alone_makes_an_identity(bench: Bench) -> None:
     assert kept == [Kept.NEW, Kept.DUPLICATE, Kept.NEW]
 
 
-# Settling: 5, 6 and 9
+# Settling: invariants 5, 6 and 9
 
 
 async def test_settling_twice_counts_once(bench: Bench) -> None:
@@ -403,7 +403,7 @@ async def test_waiting_event_keeps_its_time_and_attempt_over_a_reopening(durable
     assert (await durable.take()).attempt == 2
 
 
-# The order: 7 and 8
+# The order: invariants 7 and 8
 
 
 async def test_event_waits_for_each_earlier_one_that_shares_a_resource_with_it(bench: Bench) -> None:
@@ -613,7 +613,7 @@ async def test_join_returns_when_nothing_is_left_that_could_run(bench: Bench) ->
         await joined
 
 
-# Handlers' progress: 10
+# Handlers' progress: invariant 10
 
 FIRST, SECOND = Step("first", "done", 1, "well", 3), Step("second", "waiting", 1, "later", 4)
 
