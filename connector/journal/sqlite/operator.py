@@ -13,7 +13,8 @@ import msgspec
 from connector.journal.commands import Command, CommandResult, OpenEvent, Operator
 from connector.journal.sqlite.order import Order
 from connector.journal.sqlite.remembered import RememberedIds
-from connector.journal.sqlite.rows import event_of, key_of, touches
+from connector.journal.sqlite.rows import touches
+from connector.journal.sqlite.stored import event_of, key_of
 
 
 class SqliteOperator(Operator):

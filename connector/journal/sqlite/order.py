@@ -29,7 +29,8 @@ from connector.events.resources import before_environments
 from connector.events.snapshot import Snapshot
 from connector.journal import Newest
 from connector.journal.commands import PENDING, WAITING
-from connector.journal.sqlite.rows import event_of, execute_any, execute_in, insert_many, select_in, select_values
+from connector.journal.sqlite.rows import execute_any, execute_in, insert_many, select_in, select_values
+from connector.journal.sqlite.stored import event_of
 from connector.journal.store import Marks
 from connector.outcome import Mark, Step
 

@@ -45,7 +45,8 @@ from connector.journal.sqlite.history import History
 from connector.journal.sqlite.operator import SqliteOperator, answer, unanswered
 from connector.journal.sqlite.order import Order
 from connector.journal.sqlite.remembered import RememberedIds
-from connector.journal.sqlite.rows import event_of, insert_many, key_of, select_in
+from connector.journal.sqlite.rows import insert_many, select_in
+from connector.journal.sqlite.stored import event_of, key_of
 from connector.journal.sqlite.upkeep import PRUNE_ROWS, Checkpoints, Pruning, give_back
 from connector.journal.store import Append, Batch, Fed, Feed, Store, StoreError
 from connector.outcome import Mark, Step

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from connector.journal.sqlite.remembered import RememberedIds
-from connector.journal.sqlite.rows import event_of, execute_in, key_of, select_in
+from connector.journal.sqlite.rows import execute_in, select_in
+from connector.journal.sqlite.stored import event_of, key_of
 
 PRUNE_ROWS: Final = 100
 """Ended events that are looked at in a step."""
