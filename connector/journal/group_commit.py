@@ -281,6 +281,7 @@ class GroupCommitJournal(Journal):
         batch, self._batch = self._batch, Batch()
         kept, self._kept = self._kept, []
         answers, self._answers = self._answers, []
+        batch.marked = self._marked
         batch.loadable = self._scheduler.loadable(len(batch.settles))
         batch.cached = self._scheduler.cached
         self._under_way = len(batch.appends)

@@ -378,6 +378,8 @@ class _MemoryOperator(Operator):
         new = self._store.begin(event, seq, record.marks)
         if not whole:
             new.steps.update(self._store._steps_that_ended_well(seq))
+        for mark, mine in new.marks:
+            self.change.unblocked.update(self._store._wake(mark, mine))
         return new.entry.seq
 
     def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:

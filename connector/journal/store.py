@@ -53,6 +53,7 @@ class Fed(NamedTuple):
 class Batch:
     """What one transaction does, in this order, and what came of it.
 
+    ``marked``     what the ``latest_only`` handlers of a replayed event would write, as in ``Append``
     ``loadable``   so many events that the transaction unblocks may be read at once, unless they are in ``cached``
     ``counted``    for each note and settle, whether it counted
     ``kept``, ``entries``  for each append, what was made of it, and its entry if it is new
@@ -68,6 +69,7 @@ class Batch:
     commands: list[Command] = field(default_factory=list)
     calls: list[Callable[[Any], Any]] = field(default_factory=list)
     feed: Feed | None = None
+    marked: Callable[[Event], Marks] = lambda _: ()
     loadable: int = 0
     cached: Container[int] = ()
     counted: Sequence[bool] = ()

@@ -89,12 +89,7 @@ class SimplestJournal(Operator, Journal):
             return Kept.DUPLICATE if before.entry.event.raw == event.raw else Kept.CONFLICT
         if self.size >= self._capacity:
             raise NoRoom
-        new = self._begin(event, before)
-        for mark in self._marks(event):
-            head = next(row for row in self._open() if mark.resource in row.entry.event.resources)
-            if head.state == "waiting" and self._is_newer(new, head, mark):
-                head.state = "pending"
-                head.attempt(head.entry.attempt, head.due)
+        self._begin(event, before)
         return Kept.NEW
 
     async def take(self) -> Entry:
@@ -218,6 +213,11 @@ class SimplestJournal(Operator, Journal):
         if before is not None and not whole:
             row.steps |= {name: step for name, step in before.steps.items() if step.well}
         row.entry.progress = row.steps
+        for mark in self._marks(event):
+            head = next(each for each in self._open() if mark.resource in each.entry.event.resources)
+            if head.state == "waiting" and self._is_newer(row, head, mark):
+                head.state = "pending"
+                head.attempt(head.entry.attempt, head.due)
         self._changed.set()
         return row
 

@@ -4,27 +4,40 @@ Every change runs within a transaction of the journal's owner. A command from an
 ``commands`` and answered there.
 """
 
+import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from connector.errors import ConnectorError
+from connector.events.event import Event
 from connector.journal.commands import Command, CommandResult, OpenEvent, Operator
 from connector.journal.sqlite.order import Order
 from connector.journal.sqlite.remembered import RememberedIds
 from connector.journal.sqlite.rows import touches
 from connector.journal.sqlite.stored import event_of, key_of
+from connector.journal.store import Marks
 
 
 class SqliteOperator(Operator):
-    """Commands within one transaction. ``now`` in seconds since the epoch."""
+    """Commands within one transaction. ``marked`` as in ``Batch``; ``now`` in seconds since the epoch."""
 
-    def __init__(self, db: sqlite3.Connection, order: Order, ids: RememberedIds, last_seq: int, now: float) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        order: Order,
+        ids: RememberedIds,
+        marked: Callable[[Event], Marks],
+        last_seq: int,
+        now: float,
+    ) -> None:
         super().__init__(last_seq)
         self._db = db
         self._order = order
         self._ids = ids
+        self._marked = marked
         self._now = now
 
     def latest(self, event_id: str) -> Sequence[int]:
@@ -66,6 +79,9 @@ class SqliteOperator(Operator):
         if not whole:
             self._order.copy_steps({new: seq})
         self._ids.note({key_of(event): new}, self._now)
+        with contextlib.suppress(ConnectorError):  # a body that cannot be read any more writes nothing
+            if marks := self._marked(event):
+                self.change.unblocked.update(self._order.mark(new, marks))
         return new
 
     def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:

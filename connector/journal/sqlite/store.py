@@ -31,8 +31,6 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 from connector.errors import StartError
 from connector.events.event import Event
 from connector.events.snapshot import Snapshot
@@ -382,8 +380,7 @@ class SqliteStore(Store):
             steps = self._order.steps(list(earlier))
         for seq, append in new:
             if append.marks:
-                marks = tuple((mark, replace(mine, seq=seq)) for mark, mine in append.marks)
-                self._unblocked |= dict.fromkeys(self._order.mark(seq, marks))
+                self._unblocked |= dict.fromkeys(self._order.mark(seq, append.marks))
         return [
             Entry(append.event, seq, blockers=count, progress=steps.get(seq, NO_STEPS))
             for (seq, append), count in zip(new, blockers, strict=True)
@@ -471,7 +468,7 @@ class SqliteStore(Store):
         mail = unanswered(self._db) if self.has_mail() else ()
         if not batch.commands and not mail:
             return
-        operator = SqliteOperator(self._db, self._order, self._remembered, self.last_seq, now)
+        operator = SqliteOperator(self._db, self._order, self._remembered, batch.marked, self.last_seq, now)
         batch.answers = [operator.run(command) for command in batch.commands]
         answer(self._db, operator, mail)
         batch.change = operator.change

@@ -705,6 +705,13 @@ async def test_replay_takes_its_place_behind_what_was_accepted_before_it(bench: 
     assert await bench.keep(event("dead")) == [Kept.DUPLICATE]
 
 
+async def test_id_of_discarded_dead_event_is_a_duplicate(bench: Bench) -> None:
+    await bench.keep(event("same"))
+    await bench.settle(await bench.take(), DEAD)
+    await bench.journal.command(Command("discard", ["same"]))
+    assert await bench.keep(event("same")) == [Kept.DUPLICATE]
+
+
 @pytest.mark.parametrize("outcome", [waiting(), HELD], ids=lambda outcome: outcome.state)
 async def test_released_event_is_tried_at_once(bench: Bench, outcome: Outcome) -> None:
     await bench.keep(event("first", resources=["a", "b"]), event("second", resources=["b"]))
@@ -789,6 +796,35 @@ async def test_newcomer_does_not_wake_a_head_that_is_held(bench: Bench) -> None:
     await bench.settle(await bench.take(), HELD)
     await bench.keep(event("newer", event_type=LATEST, updated_at=NEWER))
     assert await bench.take_if_there() is None
+
+
+async def test_newcomer_wakes_a_replayed_head_that_waits(bench: Bench) -> None:
+    await bench.keep(event("head", event_type=LATEST, updated_at=OLDER))
+    await bench.settle(await bench.take(), DEAD)
+    await bench.journal.command(Command("replay", ["head"]))
+    await bench.settle(await bench.take(), waiting())
+    await bench.keep(event("newer", event_type=LATEST, updated_at=NEWER))
+    assert ids(await bench.take_all()) == ["head"]
+
+
+async def test_replayed_event_that_is_newer_is_behind(bench: Bench) -> None:
+    await bench.keep(event("newer", event_type=LATEST, updated_at=NEWER))
+    await bench.settle(await bench.take(), DEAD)
+    await bench.keep(event("head", event_type=LATEST, updated_at=OLDER))
+    head = await bench.take()
+    await bench.journal.command(Command("replay", ["newer"]))
+    behind = (await bench.journal.newest(head, MARK)).behind
+    assert behind is not None
+    assert (behind.event_id, behind.seq) == ("newer", 3)
+
+
+async def test_replayed_event_that_is_newer_wakes_a_head_that_waits(bench: Bench) -> None:
+    await bench.keep(event("newer", event_type=LATEST, updated_at=NEWER))
+    await bench.settle(await bench.take(), DEAD)
+    await bench.keep(event("head", event_type=LATEST, updated_at=OLDER))
+    await bench.settle(await bench.take(), waiting())
+    await bench.journal.command(Command("replay", ["newer"]))
+    assert ids(await bench.take_all()) == ["head"]
 
 
 async def test_what_was_applied_is_known_after_a_reopening_and_so_is_what_is_behind(durable: Bench) -> None:
