@@ -251,7 +251,8 @@ class Workers:
                 reason = f"{handler.name}: {outcome.reason}"[:MAX_REASON] if len(handlers) > 1 else outcome.reason
                 return structs.replace(outcome, reason=reason, ms=ms, applied=applied, steps=tuple(steps.values()))
         whole = together(list(steps.values()), ms=ms, kind=kind, hold_dead=self._hold_dead)
-        return structs.replace(whole, applied=applied, steps=tuple(steps.values()))
+        ended = [_released(step) if whole.state == "held" else step for step in steps.values()]
+        return structs.replace(whole, applied=applied, steps=tuple(ended))
 
     def _note(self, entry: Entry, step: Step) -> None:
         entry.progress = {**entry.progress, step.handler: step}
@@ -349,6 +350,11 @@ class Workers:
             return
         self._full.add(handler.name)
         _log.error(_full(handler), action="handler.threads", handler=handler.name, place=handler.place)
+
+
+def _released(step: Step) -> Step:
+    """A step of a held event: where an operator releases it, the dead handlers are tried once more."""
+    return structs.replace(step, state="dead") if step.state == "dead" else step
 
 
 def place_of(error: BaseException, handler: Handler) -> str:

@@ -142,7 +142,7 @@ class GroupCommitJournal(Journal):
 
     async def keep(self, event: Event) -> Kept:
         self._check()
-        if (full := self.full) is not None:
+        if (full := self.full) is not None and not self._store.knows(event):
             raise NoRoom(full)
         future: asyncio.Future[Kept] = asyncio.get_running_loop().create_future()
         self._batch.appends.append(Append(event, self._marked(event)))

@@ -86,6 +86,10 @@ class MemoryStore(Store):
     def close(self) -> None:
         """What is in memory ends with it."""
 
+    def knows(self, event: Event) -> bool:
+        before = self._ids.get(event.key)
+        return before is not None and (before in self._open or event.key in self._well)
+
     def commit(self, batch: Batch) -> None:
         unblocked: dict[int, Entry | None] = {}
         self._end_attempts(batch, unblocked)
@@ -193,7 +197,7 @@ class MemoryStore(Store):
     def _append(self, append: Append, unblocked: dict[int, Entry | None]) -> tuple[Kept, Entry | None]:
         key = append.event.key
         before = self._ids.get(key)
-        if before is not None and (before in self._open or key in self._well):
+        if before is not None and self.knows(append.event):
             record = self._record(before)
             same = record is None or record.entry.event.raw == append.event.raw
             return Kept.DUPLICATE if same else Kept.CONFLICT, None

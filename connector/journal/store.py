@@ -119,6 +119,10 @@ class Store(ABC):
     def close(self) -> None:
         """Let go of everything."""
 
+    def knows(self, event: Event) -> bool:
+        """Whether an event is a duplicate, where that can be told without a transaction: such a one needs no room."""
+        return False
+
     @abstractmethod
     def commit(self, batch: Batch) -> None:
         """Carry out the batch as one durable transaction and fill in its results. Raises StoreError."""

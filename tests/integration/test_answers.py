@@ -383,7 +383,7 @@ async def test_a_duplicate_is_answered_like_an_event_even_where_the_queue_is_ful
 
 async def test_a_bug_gives_an_error_response_without_a_trace(monkeypatch: pytest.MonkeyPatch, log_lines: Lines) -> None:
     async with serving() as (connector, port):
-        monkeypatch.setattr(connector.journal, "append", None)  # a call of it is the bug
+        monkeypatch.setattr(connector.journal, "keep", None)  # a call of it is the bug
         answer = await ask(port, post(BODY, "x-request-id: unique"))
         assert_refused(answer, 500)
         assert answer.json()["type"] == "INTERNAL_ERROR"
