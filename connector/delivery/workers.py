@@ -354,7 +354,7 @@ class Workers:
 
 def _released(step: Step) -> Step:
     """A step of a held event: where an operator releases it, the dead handlers are tried once more."""
-    return structs.replace(step, state="dead") if step.state == "dead" else step
+    return structs.replace(step, state="waiting") if step.state == "dead" else step
 
 
 def place_of(error: BaseException, handler: Handler) -> str:

@@ -1,5 +1,6 @@
 """Several handlers for one type: each is run until it has ended, none twice, and none before those ahead of it."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,25 @@ async def test_retry_goes_on_with_the_handler_that_failed_and_holds_those_behind
         await delivery.later(24)
         await delivery.become(one="done", two="done")
     assert system.tried == ["a1", "b1", "b2", "b3", "c1", "a1", "b1", "c1"]
+
+
+async def test_handler_that_had_ended_is_not_repeated_when_a_stop_cuts_off_the_next_one(tmp_path: Path) -> None:
+    system = System()
+    cut_off: list[str] = []
+
+    @on("SIM/Updated", name="b")
+    async def hangs_once(event: Event) -> None:
+        if not cut_off:
+            cut_off.append(event.event_id)
+            await asyncio.Event().wait()
+        system.done.append("b")
+
+    async with delivering(tmp_path, system.handler("a"), hangs_once) as delivery:
+        await delivery.accept("one")
+        await delivery.until(lambda: bool(cut_off))
+        await delivery.restart()
+        await delivery.become(one="done")
+    assert system.done == ["a", "b"]
 
 
 async def test_dead_handler_lets_the_next_begin_and_the_event_is_dead(tmp_path: Path) -> None:
