@@ -74,6 +74,7 @@ class MemoryStore(Store):
         self._touches: dict[str, dict[int, None]] = {}
         self._ids: OrderedDict[bytes, int] = OrderedDict()
         self._well: set[bytes] = set()
+        self._marked: dict[Mark, dict[int, Snapshot]] = {}
         self._newest: dict[Mark, Snapshot] = {}
         self._waiting: dict[int, float] = {}
         self._counts: Counter[str] = Counter()
@@ -111,12 +112,9 @@ class MemoryStore(Store):
             batch.fed = self._feed(batch.feed)
 
     def newest(self, seq: int, mark: Mark, mine: Snapshot) -> Newest:
-        behind = None
-        for later in self._touches.get(mark.resource, ()):
-            for other, theirs in self._open[later].marks if later > seq else ():
-                if other == mark and is_older(mine, theirs):
-                    behind = theirs
-        return Newest(self._newest.get(mark), behind)
+        marked = self._marked.get(mark, {})
+        behind = (theirs for later, theirs in reversed(marked.items()) if later > seq and is_older(mine, theirs))
+        return Newest(self._newest.get(mark), next(behind, None))
 
     def note_target(self, reason: str) -> None:
         since = self._away.since if self._away else self._clock()
@@ -219,6 +217,8 @@ class MemoryStore(Store):
         marks = tuple((mark, replace(mine, seq=seq)) for mark, mine in marks)
         record = _Record(Entry(event, seq, blockers=blockers), earlier, marks)
         record.entry.progress = record.steps
+        for mark, mine in marks:
+            self._marked.setdefault(mark, {})[seq] = mine
         self._open[seq] = record
         self._ids[event.key] = seq
         self._ids.move_to_end(event.key)
@@ -241,6 +241,10 @@ class MemoryStore(Store):
         self._ended[seq] = record
         if len(self._ended) > ENDED:
             self._ended.popitem(last=False)
+        for mark in dict(record.marks):  # two handlers may write the same
+            self._marked[mark].pop(seq, None)
+            if not self._marked[mark]:
+                del self._marked[mark]
         free: list[int] = []
         for resource in record.entry.event.resources:
             line = self._touches[resource]
@@ -256,7 +260,10 @@ class MemoryStore(Store):
         return free
 
     def _wake(self, mark: Mark, mine: Snapshot) -> list[int]:
-        head = self._open[next(iter(self._touches[mark.resource]))]
+        line = self._touches.get(mark.resource)
+        if not line:
+            return []  # events are ordered by something else
+        head = self._open[next(iter(line))]
         if head.state != WAITING or not any(each == mark and is_older(theirs, mine) for each, theirs in head.marks):
             return []
         self.try_now(head.entry.seq, head.due)

@@ -45,7 +45,13 @@ def sqlite_store(path: Path, clock: Callable[[], float], **settings: Any) -> Sql
 
 
 def marks_of(event: Event) -> Sequence[Mark]:
-    """What the handlers of the bench's events write: the type ``*/Latest`` has a ``latest_only`` one."""
+    """What the handlers of the bench's events write.
+
+    ``*/Latest`` has a ``latest_only`` handler; that of ``*/Elsewhere`` writes something that is not among the resources
+    by which its events are ordered.
+    """
+    if event.event_type.endswith("/Elsewhere"):
+        return [Mark("handler", "elsewhere")]
     if not event.event_type.endswith("/Latest"):
         return ()
     return [Mark("handler", resource) for resource in event.resources]

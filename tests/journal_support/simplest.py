@@ -214,7 +214,7 @@ class SimplestJournal(Operator, Journal):
             row.steps |= {name: step for name, step in before.steps.items() if step.well}
         row.entry.progress = row.steps
         for mark in self._marks(event):
-            head = next(each for each in self._open() if mark.resource in each.entry.event.resources)
+            head = next((each for each in self._open() if mark.resource in each.entry.event.resources), row)
             if head.state == "waiting" and self._is_newer(row, head, mark):
                 head.state = "pending"
                 head.attempt(head.entry.attempt, head.due)

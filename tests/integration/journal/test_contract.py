@@ -827,6 +827,18 @@ async def test_replayed_event_that_is_newer_wakes_a_head_that_waits(bench: Bench
     assert ids(await bench.take_all()) == ["head"]
 
 
+async def test_mark_of_something_by_which_events_are_not_ordered_wakes_nobody_and_is_kept(bench: Bench) -> None:
+    elsewhere, mark = "SIM/Elsewhere", Mark("handler", "elsewhere")
+    await bench.keep(event("first", event_type=elsewhere, updated_at=OLDER))
+    first = await bench.take()
+    await bench.keep(event("second", event_type=elsewhere, updated_at=NEWER))
+    behind = (await bench.journal.newest(first, mark)).behind
+    assert behind is not None
+    assert behind.event_id == "second"
+    await bench.settle(first, Outcome("done", applied=((mark, behind),)))
+    assert (await bench.journal.newest(await bench.take(), mark)).applied == behind
+
+
 async def test_what_was_applied_is_known_after_a_reopening_and_so_is_what_is_behind(durable: Bench) -> None:
     await durable.keep(event("first", event_type=LATEST, updated_at=OLDER))
     await durable.keep(event("second", event_type=LATEST, updated_at=NEWER))
