@@ -83,7 +83,7 @@ async def deliver(events: Sequence[Sent], order: Sequence[int], failing: set[tup
     hlr = Hlr(failing)
     with TemporaryDirectory(dir=IN_MEMORY) as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(handlers, "provision", hlr.provision)
-        async with delivering(Path(folder), handlers.release, handlers.update, workers=1) as delivery:
+        async with delivering(Path(folder), handlers.release, handlers.update) as delivery:
             for place in order:
                 sent = events[place]
                 await delivery.accept(f"{place}", sent.account, sent.event_type, **fields(sent))
