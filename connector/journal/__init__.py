@@ -34,7 +34,7 @@ Invariants, which ``tests/integration/journal`` holds against every engine throu
 9. A final event is open no more; its identity is remembered for ``KEEP_IDS``, its payload for ``KEEP_DONE`` or
    ``KEEP_DEAD``.
 10. What a handler has done (``Step``) is kept at the latest with what is kept after it; a new series of an identity
-    starts with the steps of the series before that ended well.
+    whose last one ended dead starts with the steps of that one that ended well.
 
 How engines do it: ``docs/architecture.md``. ``journal.engines`` chooses one by the scheme of JOURNAL_URL.
 """

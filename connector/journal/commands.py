@@ -28,7 +28,7 @@ class Command(msgspec.Struct, frozen=True):
     """A command.
 
     ``seqs``   single series, for replay and discard: what a filter has chosen
-    ``whole``  a replay runs all handlers of the event's type again, also those that have ended well
+    ``whole``  a replay of a dead event runs all handlers of its type again, also those that have ended well
     """
 
     verb: Verb

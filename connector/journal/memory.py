@@ -306,7 +306,9 @@ class MemoryStore(Store):
 
     def _steps_that_ended_well(self, seq: int) -> Mapping[str, Step]:
         record = self._record(seq)
-        return {name: step for name, step in record.steps.items() if step.well} if record else {}
+        if record is None or record.ended is None or record.ended[0] != "dead":
+            return {}
+        return {name: step for name, step in record.steps.items() if step.well}
 
     def _series(self) -> Sequence[Series]:
         records = sorted({**self._open, **self._ended}.items(), reverse=True)

@@ -210,7 +210,7 @@ class SimplestJournal(Operator, Journal):
     def _begin(self, event: Event, before: Row | None, whole: bool = False) -> Row:
         seq = len(self._rows) + 1
         row = self._rows[seq] = Row(Entry(event, seq), before.entry.seq if before else None)
-        if before is not None and not whole:
+        if before is not None and before.state == "dead" and not whole:
             row.steps |= {name: step for name, step in before.steps.items() if step.well}
         row.entry.progress = row.steps
         for mark in self._marks(event):

@@ -179,14 +179,15 @@ class Order:
         self._steps = self._steps or bool(rows)
 
     def copy_steps(self, earlier: Mapping[int, int]) -> None:
-        """Let new series begin with the steps that ended well in the earlier ones."""
+        """Let new series begin with the steps that ended well in the earlier ones, as far as those ended dead."""
         if not self._steps:
             return
         for seq, before in earlier.items():
             self._db.execute(
                 "INSERT INTO progress SELECT ?, handler, state, attempts, ms, reason FROM progress"
-                " WHERE seq = ? AND state IN ('done', 'ignored', 'superseded')",
-                (seq, before),
+                " WHERE seq = ? AND state IN ('done', 'ignored', 'superseded')"
+                " AND EXISTS (SELECT 1 FROM outcomes x WHERE x.seq = ? AND x.state = 'dead')",
+                (seq, before, before),
             )
 
     def steps(self, seqs: Sequence[int]) -> dict[int, dict[str, Step]]:

@@ -96,12 +96,18 @@ async def test_replay_of_a_dead_event_runs_only_the_handlers_that_have_not_ended
     assert tried == ["a1", "b1", "c1", "b1"]
 
 
-async def test_replay_of_all_handlers_is_there_for_who_asks_for_it(tmp_path: Path) -> None:
-    async with three(tmp_path) as served:
+@pytest.mark.parametrize("journal_url", ["memory://", "sqlite"])
+@pytest.mark.parametrize("whole", [False, True])
+async def test_replay_runs_all_handlers_where_the_event_had_ended_well_or_that_is_asked_for(
+    tmp_path: Path, whole: bool, journal_url: str
+) -> None:
+    if whole:
+        errors["b"] = DeadLetter("never")
+    async with three(tmp_path, **({"JOURNAL_URL": journal_url} if journal_url == "memory://" else {})) as served:
         journal = served.connector.journal
         await send(served)
         await end(journal)
-        await journal.command(Command("replay", ["one"], whole=True))
+        await journal.command(Command("replay", ["one"], whole=whole))
         await end(journal)
     assert tried == ["a1", "b1", "c1"] * 2
 
