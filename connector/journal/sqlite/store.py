@@ -102,6 +102,7 @@ class SqliteStore(Store):
         self._open_order: Order | None = None
         self._unblocked: dict[int, None] = {}
         self._epoch = 0
+        self._place: tuple[int, int] | None = None
         self._disk_checked = 0.0
         self._data_version = -1
         self._mail = False
@@ -115,6 +116,7 @@ class SqliteStore(Store):
     def open(self) -> None:
         self._connection = self._file.open()
         try:
+            self._place = _place_of(self._file.path)
             self._epoch = self._db.execute("UPDATE meta SET epoch = epoch + 1 RETURNING epoch").fetchone()[0]
             self._begin()
         except sqlite3.Error as fault:
@@ -307,6 +309,8 @@ class SqliteStore(Store):
         db.execute("COMMIT")
 
     def _still_owner(self) -> None:
+        if _place_of(self._file.path) != self._place:
+            raise TakenOver("the journal file was deleted, moved or replaced")
         (epoch,) = self._db.execute("SELECT epoch FROM meta").fetchone()
         if epoch != self._epoch:
             raise TakenOver("another process has taken the journal over")
@@ -486,6 +490,15 @@ class SqliteStore(Store):
         rows = [(name, count) for name, count in counts.items() if count]
         add = "ON CONFLICT DO UPDATE SET count = count + excluded.count"
         insert_many(self._db, "INSERT INTO counters VALUES", 2, rows, add)
+
+
+def _place_of(path: Path) -> tuple[int, int] | None:
+    """Which file stands at a path: what is written into one that has lost its name is lost with it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _entry(row: Sequence[Any], steps: Mapping[str, Step]) -> Entry:
