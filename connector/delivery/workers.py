@@ -246,17 +246,13 @@ class Workers:
             if outcome.steps:
                 step = outcome.steps[0]
             steps[handler.name] = step
-            self._note(entry, step)
+            self._journal.note(entry, step)
             if outcome.state == "waiting":
                 reason = f"{handler.name}: {outcome.reason}"[:MAX_REASON] if len(handlers) > 1 else outcome.reason
                 return structs.replace(outcome, reason=reason, ms=ms, applied=applied, steps=tuple(steps.values()))
         whole = together(list(steps.values()), ms=ms, kind=kind, hold_dead=self._hold_dead)
         ended = [_released(step) if whole.state == "held" else step for step in steps.values()]
         return structs.replace(whole, applied=applied, steps=tuple(ended))
-
-    def _note(self, entry: Entry, step: Step) -> None:
-        entry.progress = {**entry.progress, step.handler: step}
-        self._journal.note(entry, step)
 
     async def _one(self, worker: "_Worker", entry: Entry, handler: Handler, attempt: int) -> Outcome | None:
         """What becomes of one handler: superseded, skipped, or run; None where its event is not due yet."""

@@ -162,6 +162,7 @@ class GroupCommitJournal(Journal):
 
     def note(self, entry: Entry, step: Step) -> None:
         self._batch.notes.append((entry, step))
+        entry.progress = {**entry.progress, step.handler: step}  # it may be given back and taken before that is kept
         self._work.set()
 
     def give_back(self, entry: Entry, waits_for: str | None = None) -> None:

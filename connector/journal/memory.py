@@ -236,7 +236,9 @@ class MemoryStore(Store):
         record = self._open.pop(seq)
         self._waiting.pop(seq, None)
         record.ended = (state, self._clock(), max(attempts, 0), reason)
-        if state != "dead":
+        if state == "dead":
+            self._well.discard(record.entry.event.key)
+        else:
             self._well.add(record.entry.event.key)
         self._ended[seq] = record
         if len(self._ended) > ENDED:

@@ -641,6 +641,18 @@ async def test_progress_of_handlers_is_there_after_a_reopening(durable: Bench) -
     assert (await durable.take()).progress == {"first": FIRST, "second": SECOND}
 
 
+@pytest.mark.parametrize("waits_for", [None, "HLR"])
+async def test_progress_of_handlers_is_there_when_an_event_given_back_is_taken_again(
+    bench: Bench, waits_for: str | None
+) -> None:
+    await bench.keep(event())
+    entry = await bench.take()
+    bench.journal.note(entry, FIRST)
+    bench.journal.give_back(entry, waits_for)
+    bench.journal.wake("HLR")
+    assert (await bench.take()).progress == {"first": FIRST}
+
+
 @pytest.mark.parametrize("again", ["replay", "replay of everything", "sent again"])
 async def test_new_series_begins_with_the_steps_that_ended_well(bench: Bench, again: str) -> None:
     first = event("same")
@@ -703,6 +715,15 @@ async def test_replay_takes_its_place_behind_what_was_accepted_before_it(bench: 
     await bench.settle(second, DONE)
     assert ids(await bench.take_all()) == ["dead"]
     assert await bench.keep(event("dead")) == [Kept.DUPLICATE]
+
+
+async def test_id_of_event_that_ended_dead_when_it_was_replayed_begins_a_new_series(bench: Bench) -> None:
+    await bench.keep(event("same"))
+    await bench.settle(await bench.take(), DONE)
+    await bench.journal.command(Command("replay", ["same"], whole=True))
+    assert await bench.keep(event("same")) == [Kept.DUPLICATE]
+    await bench.settle(await bench.take(), DEAD)
+    assert await bench.keep(event("same")) == [Kept.NEW]
 
 
 async def test_id_of_discarded_dead_event_is_a_duplicate(bench: Bench) -> None:
