@@ -42,8 +42,6 @@ def made_short(block: str, folder: Path) -> str:
         script = re.sub(written, shorter, script)
     script = re.sub(r"python run\.py", f"{sys.executable} {ROOT / 'run.py'}", script)
     script = re.sub(r"(nsps_simulator )(plan )?(--url)", r"\1\2--target 127.0.0.1:0 \3", script)
-    # What the connector promises today is the order of each account.
-    script = re.sub(r"(nsps_simulator )(--target)", r"\1--order-by account \2", script)
     return "set -e\n" + script.replace(":3000", f":{free_port()}").replace("python -m", f"{sys.executable} -m")
 
 
