@@ -127,7 +127,7 @@ class Journal(ABC):
 
     @abstractmethod
     def note(self, entry: Entry, step: Step) -> None:
-        """A handler of a type with several has ended for good: in ``entry.progress`` at once, kept with what comes next."""
+        """A handler of a type with several has ended: in the entry's progress at once, kept with what comes next."""
 
     @abstractmethod
     def give_back(self, entry: Entry, waits_for: str | None = None) -> None:
