@@ -12,8 +12,9 @@ from itertools import count
 from pathlib import Path
 
 from connector.events.event import Event
-from connector.journal.group_commit import Batch
+from connector.journal import Entry
 from connector.journal.sqlite import upkeep as tidy
+from connector.journal.store import Append, Batch
 from connector.outcome import Outcome
 from tests.journal_support.engines import Clock, sqlite_store
 from tests.journal_support.events import event
@@ -26,15 +27,17 @@ def work(path: Path, promised: int) -> None:
     tidy.PRUNE_REST_SECONDS = 0.0  # type: ignore[misc]
     store = sqlite_store(path, clock, keep_done=2)
     store.open()
-    waiting: list[Event] = []
+    waiting: list[Entry] = []
     for turn in range(8):
         clock.now += 1
         new = [event(f"event-{turn}-{place}", lane=f"lane:{place}") for place in range(3)]
         ended = waiting[: 2 if turn % 2 else 4]
-        waiting = waiting[len(ended) :] + new
-        os.write(promised, _lines("?", ended))
-        store.commit(Batch(appends=new, settles=[(each, Outcome("done")) for each in ended]))
-        os.write(promised, _lines("+", new) + _lines("-", ended))
+        ids = [each.event for each in ended]
+        os.write(promised, _lines("?", ids))
+        batch = Batch(appends=[Append(each) for each in new], settles=[(each, Outcome("done")) for each in ended])
+        store.commit(batch)
+        waiting = waiting[len(ended) :] + [each for each in batch.entries if each is not None]
+        os.write(promised, _lines("+", new) + _lines("-", ids))
         store.upkeep()
     store.close()
     os.write(promised, b"...\n")

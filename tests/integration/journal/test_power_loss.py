@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from connector.errors import StartError
+from connector.journal.queries import Filter, Find
 from tests.journal_support.engines import Clock, sqlite_store
 from tests.journal_support.faulty_disk import FaultyDisk, library
 from tests.journal_support.running import handled, running
@@ -34,7 +35,7 @@ def _open_ids(path: Path) -> set[str]:
     store = sqlite_store(path, Clock())
     store.open()
     try:
-        return {event.event_id for event in store.read(0, 1_000_000).events}
+        return {each.event_id for each in store.answer(Find(Filter(), 1_000_000)) if each.ended_at is None}
     finally:
         store.close()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from connector.journal.sqlite import remembered
-from connector.journal.sqlite.remembered import RECORD_SECONDS, SCHEMA, RememberedIds, key_of
+from connector.journal.sqlite.remembered import RECORD_SECONDS, SCHEMA, RememberedIds, key_before
 
 SMALL = 50
 
@@ -24,11 +24,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(tmp_path / "ids.db", isolation_level=None)) as db:
         db.executescript(SCHEMA)
+        db.execute("ALTER TABLE generations ADD COLUMN by_event_id INTEGER NOT NULL DEFAULT 0")
         yield db
 
 
 def _keys(first: int, count: int = SMALL) -> dict[bytes, int]:
-    return {key_of(f"event-{number}"): number for number in range(first, first + count)}
+    return {key_before(f"event-{number}"): number for number in range(first, first + count)}
 
 
 def _fill(ids: RememberedIds, generations: int, at: float = 0.0) -> dict[bytes, int]:

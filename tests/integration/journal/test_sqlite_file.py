@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from connector.errors import StartError
-from connector.events.event import Event
-from connector.journal.group_commit import Batch, StoreError
+from connector.journal import Entry
 from connector.journal.sqlite import file
 from connector.journal.sqlite import upkeep as tidy
 from connector.journal.sqlite.file import APPLICATION_ID, MIGRATIONS
 from connector.journal.sqlite.store import SqliteStore
+from connector.journal.store import Batch, StoreError
 from connector.outcome import Outcome
+from tests.journal_support.batches import keep, may_run, settle
 from tests.journal_support.engines import DEAD, DONE, Clock, sqlite_store, waiting
 from tests.journal_support.events import event
 
@@ -37,7 +38,7 @@ def _open(path: Path, clock: Clock, **settings: Any) -> SqliteStore:
 
 def _filled(path: Path, clock: Clock, events: int = 200) -> None:
     with closing(_open(path, clock)) as store:
-        store.commit(Batch(appends=[event() for _ in range(events)]))
+        keep(store, *[event(lane=f"lane:{number}") for number in range(events)])
 
 
 def _refusal(path: Path, clock: Clock) -> str:
@@ -75,7 +76,7 @@ def test_file_cut_short_is_refused(path: Path, clock: Clock) -> None:
 def test_write_ahead_log_of_a_damaged_file_is_left_for_its_rescue(path: Path, clock: Clock) -> None:
     _filled(path, clock)
     with closing(_open(path, clock)) as store:
-        store.commit(Batch(appends=[event()]))
+        keep(store, event())
         files = {each: path.with_name(each).read_bytes() for each in ("journal.db", "journal.db-wal")}
     for name, content in files.items():
         path.with_name(name).write_bytes(content)
@@ -107,12 +108,12 @@ def test_file_of_every_older_version_is_upgraded(path: Path, clock: Clock, versi
         db.execute(f"PRAGMA user_version = {version}")
     first = event()
     with closing(_open(path, clock)) as store:
-        store.commit(Batch(appends=[first]))
+        keep(store, first)
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
     with closing(_open(path, clock)) as store:
-        assert [each.event_id for each in store.read(0, 9).events] == [first.event_id]
+        assert [each.event.event_id for each in may_run(store)[0]] == [first.event_id]
 
 
 def test_upgrade_that_fails_leaves_the_older_version(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +151,7 @@ def test_page_damaged_while_running_is_not_written_over(path: Path, clock: Clock
             content[start : start + 16] = b"\xff" * 16
         path.write_bytes(content)
         with pytest.raises(StoreError) as fault:
-            store.commit(Batch(calls=[lambda store: store.read(1000, 500)]))
+            may_run(store)
         assert fault.value.fatal
 
 
@@ -175,18 +176,15 @@ def pruning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tidy, "PRUNE_REST_SECONDS", 0.0)
 
 
-def _end(store: SqliteStore, event_id: str, outcome: Outcome) -> Event:
-    """Append an event and settle it."""
-    each = event(event_id)
-    store.commit(Batch(appends=[each]))
-    store.commit(Batch(settles=[(each, outcome)]))
-    return each
+def _end(store: SqliteStore, event_id: str, outcome: Outcome) -> Entry:
+    """Keep an event and settle it."""
+    (entry,) = keep(store, event(event_id))
+    settle(store, (entry, outcome))
+    return entry
 
 
 def _is_new(store: SqliteStore, event_id: str) -> bool:
-    batch = Batch(appends=[event(event_id)])
-    store.commit(batch)
-    return batch.stored[0]
+    return bool(keep(store, event(event_id)))
 
 
 def _prune(store: SqliteStore) -> None:
@@ -240,12 +238,13 @@ def test_pruning_an_older_dead_series_does_not_forget_the_newer_one(path: Path, 
 @pytest.mark.usefixtures("pruning")
 def test_pruning_takes_what_is_over_and_leaves_the_rest(path: Path, clock: Clock) -> None:
     with closing(_open(path, clock, keep_done=100, keep_dead=1000)) as store:
-        events = {name: event(accepted_at=clock.now) for name in ("done", "dead", "waiting", "open", "late")}
-        store.commit(Batch(appends=list(events.values())))
+        names = ("done", "dead", "waiting", "open", "late")
+        kept = keep(store, *[event(accepted_at=clock.now, lane=f"lane:{name}") for name in names])
+        events = dict(zip(names, kept, strict=True))
         outcomes = {"done": DONE, "dead": DEAD, "waiting": waiting(9e9)}
-        store.commit(Batch(settles=[(events[name], outcome) for name, outcome in outcomes.items()]))
+        settle(store, *[(events[name], outcome) for name, outcome in outcomes.items()])
         clock.now += 90
-        store.commit(Batch(settles=[(events["late"], DONE)]))
+        settle(store, (events["late"], DONE))
         for passed, left in (
             (20, {"dead", "waiting", "open", "late"}),
             (100, {"dead", "waiting", "open"}),
@@ -263,8 +262,7 @@ def test_pruning_looks_at_a_few_rows_at_a_time(path: Path, clock: Clock) -> None
     with closing(_open(path, clock, keep_done=100)) as store:
         for _ in range(10):
             events = [event(accepted_at=clock.now) for _ in range(500)]
-            store.commit(Batch(appends=events))
-            store.commit(Batch(settles=[(each, DONE) for each in events]))
+            settle(store, *[(each, DONE) for each in keep(store, *events)])
         steps = 0
 
         def step() -> None:
@@ -288,8 +286,7 @@ def test_file_stops_growing_under_steady_load(path: Path, clock: Clock, monkeypa
         for _ in range(120):
             clock.now += 1
             events = [event(accepted_at=clock.now, padding=1500) for _ in range(50)]
-            store.commit(Batch(appends=events))
-            store.commit(Batch(settles=[(each, DONE) for each in events]))
+            settle(store, *[(each, DONE) for each in keep(store, *events)])
             while store._checkpoints._noted >= tidy.CHECKPOINT_EVENTS:  # also while the greater part runs aside
                 store.upkeep()
             sizes.append(sum(path.with_name(name).stat().st_size for name in ("journal.db", "journal.db-wal")))
@@ -300,8 +297,7 @@ def test_file_stops_growing_under_steady_load(path: Path, clock: Clock, monkeypa
 def test_file_gives_room_back_when_a_flood_is_over(path: Path, clock: Clock) -> None:
     with closing(_open(path, clock, keep_done=20)) as store:
         events = [event(accepted_at=clock.now, padding=1500) for _ in range(2000)]
-        store.commit(Batch(appends=events))
-        store.commit(Batch(settles=[(each, DONE) for each in events]))
+        settle(store, *[(each, DONE) for each in keep(store, *events)])
     full = path.stat().st_size
     clock.now += 100
     with closing(_open(path, clock, keep_done=20)) as store:
@@ -315,9 +311,7 @@ def test_file_gives_room_back_when_a_flood_is_over(path: Path, clock: Clock) -> 
 def test_large_bodies_do_not_fill_the_disk_with_the_write_ahead_log(path: Path, clock: Clock) -> None:
     with closing(_open(path, clock)) as store:
         for _ in range(100):
-            large = event()
-            large.raw = bytes(2 << 20)
-            store.commit(Batch(appends=[large]))
+            keep(store, event(padding=2 << 20))
             while store._checkpoints._noted >= tidy.CHECKPOINT_EVENTS:  # also while the greater part runs aside
                 store.upkeep()
         assert Path(f"{path}-wal").stat().st_size < 150 << 20
@@ -326,8 +320,8 @@ def test_large_bodies_do_not_fill_the_disk_with_the_write_ahead_log(path: Path, 
 def test_claiming_due_events_does_not_look_at_pending_ones(path: Path, clock: Clock) -> None:
     with closing(_open(path, clock)) as store:
         events = [event(lane=f"lane:{number}") for number in range(5000)]
-        store.commit(Batch(appends=events))
-        store.commit(Batch(settles=[(events[0], waiting(1.0)), (events[1], waiting(1e9))]))
+        first, second, *_ = keep(store, *events)
+        settle(store, (first, waiting(1.0)), (second, waiting(1e9)))
         steps = 0
 
         def step() -> None:
@@ -335,6 +329,5 @@ def test_claiming_due_events_does_not_look_at_pending_ones(path: Path, clock: Cl
             steps += 1
 
         store._db.set_progress_handler(step, 100)
-        assert store.parked_lanes() == ["lane:0", "lane:1"]
-        assert store.claim_due(2.0, 10) == (["lane:0"], 1e9)
+        assert store._order.claim_due(2.0, 10) == ([first.seq], 1e9)
         assert steps < 20
