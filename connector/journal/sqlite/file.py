@@ -5,7 +5,7 @@ import fcntl
 import os
 import sqlite3
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from connector.errors import InUse, StartError
 from connector.journal.sqlite.remembered import SCHEMA as IDS_SCHEMA
@@ -83,20 +83,30 @@ QUICK_CHECK_BYTES: Final = 256 * 1024**2
 """A file up to this size is checked whole at start, a larger one only where what is open stands."""
 
 
+PRIVATE: Final = 0o600
+PRIVATE_FOLDER: Final = 0o700
+
+_OWNED: Final[set[tuple[int, int] | None]] = set()
+"""The lock files that this process holds, by device and inode."""
+
+
 class JournalFile:
     """A journal file that one process owns, by a lock on ``<file>.lock``, from ``open`` to ``close``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: IO[str] | None = None
+        self._lock: int | None = None
+        self._owned: tuple[int, int] | None = None
 
     def open(self) -> sqlite3.Connection:
         """Own the file, made where there is none, and connect to it. Raises StartError; then it is closed again."""
         db: sqlite3.Connection | None = None
         try:
             made = [folder for folder in self.path.parents if not folder.exists()]
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in reversed(made):
+                folder.mkdir(mode=PRIVATE_FOLDER)
             self._own()
+            self._make()
             self._check()
             db = self.connect()
             self._migrate(db)
@@ -114,7 +124,8 @@ class JournalFile:
     def close(self) -> None:
         """Leave the file to others."""
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
+            _OWNED.discard(self._owned)
             self._lock = None
 
     def connect(self) -> sqlite3.Connection:
@@ -132,18 +143,31 @@ class JournalFile:
         return db
 
     def _own(self) -> None:
-        lock = Path(f"{self.path}.lock").open("a+")  # noqa: SIM115 - held as long as the journal is open
+        """Take the lock of the process: children that a handler forks do not have it, whatever becomes of us.
+
+        Such a lock does not keep a second opener of the same process away, and is lost when any descriptor of its file
+        is closed here: whoever is in ``_OWNED`` is refused before the file is opened.
+        """
+        path = Path(f"{self.path}.lock")
+        if place_of(path) in _OWNED:
+            raise InUse(f"JOURNAL_URL: {self.path} is in use by {_here()}; one process owns a journal")
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            owner = lock.read(100).strip() or "another process"
-            lock.close()
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            owner = os.read(lock, 100).decode(errors="replace").strip() or "another process"
+            os.close(lock)
             raise InUse(f"JOURNAL_URL: {self.path} is in use by {owner}; one process owns a journal") from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {os.uname().nodename}")
-        lock.flush()
+        os.ftruncate(lock, 0)
+        os.write(lock, _here().encode())
         self._lock = lock
+        self._owned = place_of(path)
+        _OWNED.add(self._owned)
+
+    def _make(self) -> None:
+        """Make the file, which nobody else may read; SQLite gives the log beside it the same rights."""
+        if not self.path.exists():
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
 
     def _check(self) -> None:
         """Look at the file without writing to it. Raises StartError, DatabaseError where it is damaged."""
@@ -183,6 +207,19 @@ class JournalFile:
                 f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID};"
                 f" PRAGMA user_version = {number}; COMMIT;"
             )
+
+
+def place_of(path: Path) -> tuple[int, int] | None:
+    """Which file stands at a path, by device and inode; None for none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _here() -> str:
+    return f"process {os.getpid()} on {os.uname().nodename}"
 
 
 def _sync(folder: Path) -> None:

@@ -38,7 +38,7 @@ from connector.journal import Entry, Kept, Newest
 from connector.journal.commands import HELD, PAUSED, PENDING, WAITING
 from connector.journal.entry import NO_STEPS
 from connector.journal.queries import Query
-from connector.journal.sqlite.file import JournalFile, text_of
+from connector.journal.sqlite.file import JournalFile, place_of, text_of
 from connector.journal.sqlite.history import History
 from connector.journal.sqlite.operator import SqliteOperator, answer, unanswered
 from connector.journal.sqlite.order import Order
@@ -116,7 +116,7 @@ class SqliteStore(Store):
     def open(self) -> None:
         self._connection = self._file.open()
         try:
-            self._place = _place_of(self._file.path)
+            self._place = place_of(self._file.path)
             self._epoch = self._db.execute("UPDATE meta SET epoch = epoch + 1 RETURNING epoch").fetchone()[0]
             self._begin()
         except sqlite3.Error as fault:
@@ -309,7 +309,7 @@ class SqliteStore(Store):
         db.execute("COMMIT")
 
     def _still_owner(self) -> None:
-        if _place_of(self._file.path) != self._place:
+        if place_of(self._file.path) != self._place:
             raise TakenOver("the journal file was deleted, moved or replaced")
         (epoch,) = self._db.execute("SELECT epoch FROM meta").fetchone()
         if epoch != self._epoch:
@@ -490,15 +490,6 @@ class SqliteStore(Store):
         rows = [(name, count) for name, count in counts.items() if count]
         add = "ON CONFLICT DO UPDATE SET count = count + excluded.count"
         insert_many(self._db, "INSERT INTO counters VALUES", 2, rows, add)
-
-
-def _place_of(path: Path) -> tuple[int, int] | None:
-    """Which file stands at a path: what is written into one that has lost its name is lost with it."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _entry(row: Sequence[Any], steps: Mapping[str, Step]) -> Entry:
