@@ -18,6 +18,7 @@ TYPES = (
     "Subscriber/Updated",
     "Bundle/Renewed",
 )
+WITHOUT_ACCOUNT = ("SIM/Created", "SIM/Deleted")  # a card that nobody has yet, or any more
 BILL_STATUSES = ("open", "suspended", "inactive", "terminated", "blocked")
 
 
@@ -217,18 +218,21 @@ def _exactly(event: Json, size: int) -> Json:
 
 def _faulty(chance: random.Random, event: Json) -> Sample:
     event_type = event["data"]["event_type"]
+    status = 422
     match chance.randrange(6):
         case 0:
             event["data"].pop("event_type")
         case 1:
             event["pb_data"]["account_info"]["bill_status"] = chance.choice(("", None))
+            status = 202 if event_type in WITHOUT_ACCOUNT else 422
         case 2:
             event["pb_data"] = chance.choice(([], "text", 7, True))
+            status = 202 if event_type in WITHOUT_ACCOUNT else 422
         case 3:
-            event["event_id"] = chance.choice((7, [], {}, False))
+            event["event_id"] = chance.choice(([], {}, False))
         case 4:
             body = encode(event)
             return Sample(body[: chance.randrange(1, len(body))], 400, event_type)
         case _:
             return Sample(chance.choice((b"", b"event", b"\xff\xfe{}", b"{'a': 1}", b"\x00" * 40)), 400, event_type)
-    return Sample(encode(event), 422, event_type)
+    return Sample(encode(event), status, event_type)

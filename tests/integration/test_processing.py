@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from connector import log
 from tests import events
 from tests.conftest import Lines, Reported
 from tests.serving import serving
@@ -114,6 +115,7 @@ async def test_no_token_no_body_and_no_personal_field_is_logged(
             await ask(port, post(body))
         await ask(port, post(b"", token="wrong-secret"))
         await connector.drain()
+    assert log.writer.flush()
     captured = capfd.readouterr()
     account = event["pb_data"]["account_info"]
     for secret in (

@@ -111,7 +111,9 @@ JSON = st.recursive(
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text()
-    | st.sampled_from(["Y", "N", "", "007", "undefined", 2**64 + 1, 1e300, [], {}, "1e400"]),
+    | st.sampled_from(["Y", "N", "", "007", "undefined", 2**64 + 1, 1e300, "1e400"])
+    | st.builds(list)
+    | st.builds(dict),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )

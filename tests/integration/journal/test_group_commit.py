@@ -211,7 +211,7 @@ async def test_fault_of_the_upkeep_does_not_leave_requests_hanging(
 
 async def test_outcome_with_text_that_is_no_unicode_does_not_stop_the_journal(setup: Setup) -> None:
     policy = RetryPolicy()
-    dead = decide(OSError("no file \udcff"), attempt=50, age=0, now=0, chance=0, ms=0, policy=policy)
+    dead = decide(OSError("no file \udcff"), attempt=50, age=1e9, now=0, chance=0, ms=0, policy=policy)
     for outcome in (done("wrote \udcff", 1), dead):
         each = event()
         await setup.journal.append(each)

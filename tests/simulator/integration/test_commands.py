@@ -42,6 +42,7 @@ def test_the_plan_says_of_each_case_how_it_went(free_port: int) -> None:
     assert done.returncode == 1
 
 
+@pytest.mark.long
 def test_the_plan_finds_a_stop_that_loses_events(free_port: int) -> None:
     done = plan(free_port, "forgets-on-stop")
     assert word(done.stdout, 10) == "failed"

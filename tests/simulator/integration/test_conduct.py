@@ -150,6 +150,7 @@ async def test_a_connector_that_somebody_else_started_and_that_is_gone_is_a_find
     assert "took no connection any more" in (outcome.end.died or "")
 
 
+@pytest.mark.long
 async def test_a_target_process_that_fails_is_no_verdict_on_the_connector(run: Run) -> None:
     def kill_the_target(progress: Progress) -> None:
         if progress.delivered > 20:

@@ -18,6 +18,7 @@ RECIPES = {
     for section in TEXT.split("\n## ")[1:]
     for block in re.findall(r"```console\n(.*?)```", section, re.DOTALL)
 }
+IN_CI = ("Quick start", "Recipe: a bill run of a million events with a slow HLR", "The same bodies with k6 or Locust")
 SHORTER = (
     (r"--events \d+", "--events 300"),
     (r"--duration \d+", "--duration 1.5"),
@@ -49,7 +50,9 @@ def test_the_page_has_recipes() -> None:
     assert {"Quick start", "Recipe: find your ceiling", "Recipe: a weekend outage of the HLR"} <= RECIPES.keys()
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [name if name in IN_CI else pytest.param(name, marks=pytest.mark.long) for name in RECIPES]
+)
 @pytest.mark.timeout(150)
 def test_a_recipe_of_the_docs_runs_as_it_stands_there(name: str, tmp_path: Path) -> None:
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
