@@ -72,6 +72,7 @@ class Scheduler:
         self._asked = 0
         self._turn = 0
         self._next_due: float | None = 0.0
+        self._told_due: float | None = None
         self._holds: set[str] = set()
         self._going = asyncio.Event()
         self._going.set()
@@ -231,6 +232,7 @@ class Scheduler:
             self._turn += 1
             shares = {sources[self._turn % len(sources)]: 1}
         self._asked = sum(shares.values())
+        self._told_due = None
         return Feed(
             self._clock(),
             shares.get("due"),
@@ -248,6 +250,8 @@ class Scheduler:
             self._enqueue(entry)
         if feed.due is not None:
             self._next_due = fed.next_due
+            if self._told_due is not None:  # while it was read; the store may not have known of it
+                self._look_at(self._told_due)
         if feed.ahead:
             self._watermark = fed.upto
         self._changed.set()
@@ -264,6 +268,8 @@ class Scheduler:
         return self._next_due is not None and self._next_due <= self._clock()
 
     def _look_at(self, due: float) -> None:
+        if self._told_due is None or due < self._told_due:
+            self._told_due = due
         if self._next_due is None or due < self._next_due:
             self._next_due = due
 
