@@ -8,10 +8,10 @@ from typing import Final
 
 from benchmarks.load import event_id, i_account, template
 from connector.events.schema import Schema
-from connector.journal.group_commit import Batch
-from connector.journal.sqlite.operator import Command
+from connector.journal.commands import Command
 from connector.journal.sqlite.remembered import KEY_BYTES
 from connector.journal.sqlite.store import SqliteStore
+from connector.journal.store import Append, Batch
 from connector.settings import Settings
 
 BATCH: Final = 5000
@@ -28,8 +28,8 @@ def backlog(path: Path, events: int, *, paused: bool) -> None:
     for start in range(0, events, BATCH):
         numbers = range(start, min(start + BATCH, events))
         bodies = [example.body(event_id(PAST, number), i_account(number)) for number in numbers]
-        batch = [schema.parse(body, "prefill", "prefill", time.time()) for body in bodies]
-        store.commit(Batch(appends=batch))
+        parsed = [schema.parse(body, "prefill", "prefill", time.time()) for body in bodies]
+        store.commit(Batch(appends=[Append(each) for each in parsed]))
         _checkpoint(store)
     if paused:
         store.commit(Batch(commands=[Command("pause")]))
@@ -53,7 +53,7 @@ def remembered(path: Path, ids: int) -> None:
 
 
 def _note(store: SqliteStore, seqs: Mapping[bytes, int]) -> None:
-    store.commit(Batch(calls=[lambda _: store._remembered.note(seqs, time.time())]))
+    store.commit(Batch(calls=[lambda store: store._remembered.note(seqs, time.time())]))
 
 
 def _open(path: Path) -> SqliteStore:
