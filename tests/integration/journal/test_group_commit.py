@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ import pytest
 
 from connector.errors import Unavailable
 from connector.events.event import Event
+from connector.journal import Entry, Kept
 from connector.journal import group_commit as group
-from connector.journal.group_commit import Batch, GroupCommitJournal
+from connector.journal.group_commit import GroupCommitJournal
+from connector.journal.queries import Filter, Find
 from connector.journal.sqlite import file
 from connector.journal.sqlite import store as sqlite
 from connector.journal.sqlite.store import SqliteStore
+from connector.journal.store import Batch
 from connector.outcome import Outcome, RetryPolicy, decide, done
-from tests.journal_support.engines import DONE, TIMEOUT, Clock, Heard
+from tests.journal_support.engines import DONE, TIMEOUT, Clock
 from tests.journal_support.events import event
 
 
@@ -32,7 +35,9 @@ class Watched(SqliteStore):
         self.begun = threading.Event()
 
     def commit(self, batch: Batch) -> None:
-        self.batches.append((len(batch.appends), len(batch.settles), len(batch.calls)))
+        size = (len(batch.appends), len(batch.settles), len(batch.calls))
+        if any(size):
+            self.batches.append(size)
         self.begun.set()
         assert self.gate.wait(TIMEOUT)
         super().commit(batch)
@@ -44,11 +49,30 @@ class Setup:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.store = Watched(path)
-        self.heard = Heard()
-        self.journal = GroupCommitJournal(self.store, 10_000)
+        self.settled: list[tuple[Entry, Outcome, bool]] = []
+        self.journal = GroupCommitJournal(self.store, capacity=10_000, queue_size=1000, clock=Clock())
 
-    def reopened(self) -> "Setup":
-        return Setup(self.path)
+    async def open(self) -> None:
+        await self.journal.open(self.hear)
+
+    def hear(self, entry: Entry, outcome: Outcome, counted: bool) -> None:
+        self.settled.append((entry, outcome, counted))
+
+    async def reopened(self) -> "Setup":
+        again = Setup(self.path)
+        await again.open()
+        return again
+
+    async def taken(self, event: Event) -> Entry:
+        """Keep an event and take it."""
+        assert await self.journal.keep(event) is Kept.NEW
+        async with asyncio.timeout(TIMEOUT):
+            return await self.journal.take()
+
+    async def until(self, there: Callable[[], bool]) -> None:
+        async with asyncio.timeout(TIMEOUT):
+            while not there():  # noqa: ASYNC110 - nobody is told of it but who asks
+                await asyncio.sleep(0.001)
 
 
 @pytest.fixture
@@ -56,7 +80,7 @@ async def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(file, "BUSY_SECONDS", 0.0)
     monkeypatch.setattr(group, "PROBE_INTERVAL", 0.01)
     setup = Setup(tmp_path / "journal.db")
-    await setup.journal.open(setup.heard)
+    await setup.open()
     yield setup
     setup.store.gate.set()
     await setup.journal.close()
@@ -68,24 +92,23 @@ async def _begun(store: Watched) -> None:
 
 async def test_requests_during_a_transaction_do_not_get_one_each(setup: Setup) -> None:
     setup.store.gate.clear()
-    first = asyncio.create_task(setup.journal.append(event()))
+    first = asyncio.create_task(setup.journal.keep(event()))
     await _begun(setup.store)
-    others = [asyncio.create_task(setup.journal.append(event())) for _ in range(100)]
-    read = asyncio.create_task(setup.journal.read(0, 1000))
+    others = [asyncio.create_task(setup.journal.keep(event())) for _ in range(100)]
+    read = asyncio.create_task(setup.journal.ask(Find(Filter(), 1000)))
     await asyncio.sleep(0)
     setup.store.gate.set()
-    assert await asyncio.gather(first, *others) == [True] * 101
-    assert len((await read).events) == 101
+    assert await asyncio.gather(first, *others) == [Kept.NEW] * 101
+    assert len(await read) == 101
     assert setup.store.batches == [(1, 0, 0), (100, 0, 1)]
 
 
 async def test_settling_does_not_take_a_transaction_of_its_own(setup: Setup) -> None:
-    events = [event(lane=f"lane:{number}") for number in range(20)]
-    await asyncio.gather(*(setup.journal.append(each) for each in events))
+    entries = [await setup.taken(event(lane=f"lane:{number}")) for number in range(20)]
     setup.store.batches.clear()
-    for each in events:
+    for each in entries:
         setup.journal.settle(each, DONE)
-    assert await setup.journal.append(event())
+    assert await setup.journal.keep(event(lane="lane:99")) is Kept.NEW
     assert setup.store.batches == [(1, 20, 0)]
 
 
@@ -93,39 +116,49 @@ async def test_lone_event_does_not_wait_for_a_timer(setup: Setup, monkeypatch: p
     for name in ("IDLE_INTERVAL", "PROBE_INTERVAL"):
         monkeypatch.setattr(group, name, 3600.0)
     async with asyncio.timeout(TIMEOUT):
-        await setup.journal.append(event())
-        await setup.journal.append(event())
+        await setup.journal.keep(event())
+        await setup.journal.keep(event())
     assert setup.store.batches == [(1, 0, 0), (1, 0, 0)]
 
 
 async def test_no_answer_and_no_news_before_the_transaction_is_kept(setup: Setup) -> None:
     setup.store.gate.clear()
-    first = asyncio.create_task(setup.journal.append(event()))
+    first = asyncio.create_task(setup.journal.keep(event()))
     await _begun(setup.store)
     assert not first.done()
-    assert (setup.heard.log, setup.journal.size) == ([], 0)
+    taking = asyncio.create_task(setup.journal.take())
+    await asyncio.sleep(0)
+    assert (taking.done(), setup.journal.size) == (False, 0)
     setup.store.gate.set()
-    assert await first
-    assert setup.heard.log == [("stored", 1)]
+    assert await first is Kept.NEW
+    entry = await taking
+    setup.store.begun.clear()
+    setup.store.gate.clear()
+    setup.journal.settle(entry, DONE)
+    await _begun(setup.store)
+    assert (setup.settled, setup.journal.size) == ([], 1)
+    setup.store.gate.set()
+    await setup.until(lambda: bool(setup.settled))
+    assert setup.journal.size == 0
 
 
 async def test_call_that_fails_takes_nothing_else_of_its_transaction_along(setup: Setup) -> None:
     def write_and_fail(store: Any) -> None:
-        store.claim_due(9999.0, 9)
+        store._order.claim_due(9999.0, 9)
         raise ValueError("its own affair")
 
-    waiting = event()
-    await setup.journal.append(waiting)
-    setup.journal.settle(waiting, Outcome("waiting", due=1.0))
+    waiting = await setup.taken(event())
+    setup.journal.settle(waiting, Outcome("waiting", due=9000.0))
     results = await asyncio.gather(
-        setup.journal.append(event()),
+        setup.journal.keep(event()),
         setup.journal.call(write_and_fail),
-        setup.journal.parked_lanes(),
+        setup.journal.ask(Find(Filter(state="waiting"), 9)),
         return_exceptions=True,
     )
-    assert results[0] is True
+    assert results[0] is Kept.NEW
     assert isinstance(results[1], ValueError)
-    assert results[2] == [waiting.lane]
+    assert isinstance(results[2], list)
+    assert [each.seq for each in results[2]] == [waiting.seq]
     assert setup.journal.fault is None
 
 
@@ -137,64 +170,64 @@ async def test_fault_of_the_journals_own_code_does_not_leave_requests_hanging(
 
     monkeypatch.setattr(setup.store, "_append", broken)
     with pytest.raises(Unavailable):
-        await setup.journal.append(event())
+        await setup.journal.keep(event())
     assert "KeyError" in await setup.journal.lost()
     with pytest.raises(Unavailable):
-        await setup.journal.append(event())
+        await setup.journal.keep(event())
 
 
 async def test_nothing_is_written_once_it_is_not_known_what_was_kept(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = event()
-    await setup.journal.append(first)
+    first = await setup.taken(event())
     monkeypatch.setattr(sqlite, "_is_fatal", lambda *_: True)
     with Locked(setup.path):
         with pytest.raises(Unavailable):
-            await setup.journal.append(event())
+            await setup.journal.keep(event())
         assert "locked" in await setup.journal.lost()
     setup.journal.settle(first, DONE)
     await setup.journal.close()
-    again = setup.reopened()
-    await again.journal.open(again.heard)
+    again = await setup.reopened()
     assert again.journal.size == 1
     await again.journal.close()
 
 
 async def test_refused_events_leave_no_trace_when_the_journal_recovers(setup: Setup) -> None:
-    await setup.journal.append(event("first"))
+    await setup.journal.keep(event("first"))
     with Locked(setup.path):
-        refused = [setup.journal.append(event()) for _ in range(5)]
+        refused = [setup.journal.keep(event()) for _ in range(5)]
         assert all(isinstance(each, Unavailable) for each in await asyncio.gather(*refused, return_exceptions=True))
     async with asyncio.timeout(TIMEOUT):
         while setup.journal.fault:  # noqa: ASYNC110 - nobody is told of it but who asks
             await asyncio.sleep(0.001)
-    second = event("second")
-    await setup.journal.append(second)
-    assert (second.seq, setup.journal.size) == (2, 2)
-    assert setup.heard.log == [("stored", 1), ("stored", 2)]
+    await setup.journal.keep(event("second"))
+    assert setup.journal.size == 2
+    found = await setup.journal.ask(Find(Filter(), 9))
+    assert [(each.seq, each.event_id) for each in found] == [(2, "second"), (1, "first")]
 
 
 async def test_fault_of_the_listener_does_not_leave_requests_hanging(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: Event) -> None:
+    def broken(*_: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(setup.heard, "stored", broken)
-    await asyncio.gather(*(setup.journal.append(event()) for _ in range(3)), return_exceptions=True)
+    entry = await setup.taken(event())
+    monkeypatch.setattr(setup.journal, "_settled", broken)
+    setup.journal.settle(entry, DONE)
+    await asyncio.gather(*(setup.journal.keep(event()) for _ in range(3)), return_exceptions=True)
     assert "KeyError" in await setup.journal.lost()
 
 
 async def test_connection_that_breaks_in_idle_time_does_not_leave_requests_hanging(setup: Setup) -> None:
-    await setup.journal.append(event("first"))
+    await setup.journal.keep(event("first"))
     await asyncio.to_thread(setup.store._db.close)
     await _failed(setup.journal)
     async with asyncio.timeout(TIMEOUT):
         while setup.journal.fault:  # noqa: ASYNC110 - nobody is told of it but who asks
             await asyncio.sleep(0.001)
-    assert not await setup.journal.append(event("first"))
-    assert await setup.journal.append(event("second"))
+    assert await setup.journal.keep(event("first")) is Kept.DUPLICATE
+    assert await setup.journal.keep(event("second")) is Kept.NEW
 
 
 async def test_fault_of_the_upkeep_does_not_leave_requests_hanging(
@@ -206,17 +239,15 @@ async def test_fault_of_the_upkeep_does_not_leave_requests_hanging(
     monkeypatch.setattr(setup.store, "upkeep", broken)
     assert "KeyError" in await setup.journal.lost()
     with pytest.raises(Unavailable):
-        await setup.journal.append(event())
+        await setup.journal.keep(event())
 
 
 async def test_outcome_with_text_that_is_no_unicode_does_not_stop_the_journal(setup: Setup) -> None:
     policy = RetryPolicy()
     dead = decide(OSError("no file \udcff"), attempt=50, age=1e9, now=0, chance=0, ms=0, policy=policy)
     for outcome in (done("wrote \udcff", 1), dead):
-        each = event()
-        await setup.journal.append(each)
-        setup.journal.settle(each, outcome)
-    await setup.heard.until(lambda: len(setup.heard.settled_events) == 2)
+        setup.journal.settle(await setup.taken(event(lane=f"lane:{outcome.state}")), outcome)
+    await setup.until(lambda: len(setup.settled) == 2)
     assert setup.journal.size == 0
 
 
@@ -240,26 +271,24 @@ async def _failed(journal: GroupCommitJournal) -> None:
 
 
 async def test_journal_recovers_by_itself_and_notes_what_was_settled_meanwhile(setup: Setup) -> None:
-    first = event()
-    await setup.journal.append(first)
+    first = await setup.taken(event())
     with Locked(setup.path):
         with pytest.raises(Unavailable):
-            await setup.journal.append(event("refused"))
+            await setup.journal.keep(event("refused"))
         assert "locked" in str(setup.journal.fault)
         setup.journal.settle(first, DONE)
-    await setup.heard.until(lambda: bool(setup.heard.settled_events))
+    await setup.until(lambda: bool(setup.settled))
     assert not setup.journal.fault
     assert setup.journal.size == 0
-    assert (await setup.journal.read(0, 9)).events == []
-    assert await setup.journal.append(event("refused"))
+    assert [each.state for each in await setup.journal.ask(Find(Filter(), 9))] == ["done"]
+    assert await setup.journal.keep(event("refused")) is Kept.NEW
 
 
 async def test_failed_journal_tries_again_after_a_rest_and_not_at_once(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group, "PROBE_INTERVAL", 3600.0)
-    first = event()
-    await setup.journal.append(first)
+    first = await setup.taken(event())
     with Locked(setup.path):
         setup.journal.settle(first, DONE)
         await _failed(setup.journal)
@@ -273,50 +302,45 @@ async def test_close_during_a_fault_makes_a_last_try_at_what_was_settled(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group, "PROBE_INTERVAL", 3600.0)
-    first = event()
-    await setup.journal.append(first)
+    first = await setup.taken(event())
     with Locked(setup.path):
         setup.journal.settle(first, DONE)
         await _failed(setup.journal)
     await setup.journal.close()
-    again = setup.reopened()
-    await again.journal.open(again.heard)
+    again = await setup.reopened()
     assert again.journal.size == 0
     await again.journal.close()
 
 
 async def test_close_during_a_fault_that_stays_does_not_hang(setup: Setup) -> None:
-    first = event()
-    await setup.journal.append(first)
+    first = await setup.taken(event())
     with Locked(setup.path):
         setup.journal.settle(first, DONE)
         await _failed(setup.journal)
         async with asyncio.timeout(TIMEOUT):
             await setup.journal.close()
-    again = setup.reopened()
-    await again.journal.open(again.heard)
+    again = await setup.reopened()
     assert again.journal.size == 1
     await again.journal.close()
 
 
 async def test_owner_that_was_replaced_changes_nothing_and_has_to_end(setup: Setup) -> None:
-    first = event()
-    await setup.journal.append(first)
+    first = await setup.taken(event())
     with sqlite3.connect(setup.path) as other:
         other.execute("UPDATE meta SET epoch = epoch + 1")
     other.close()
     setup.journal.settle(first, DONE)
     with pytest.raises(Unavailable):
-        await setup.journal.append(event("late"))
+        await setup.journal.keep(event("late"))
     assert await setup.journal.lost() == "another process has taken the journal over"
     commits = len(setup.store.batches)
     for _ in range(100):
         await asyncio.sleep(0)
     assert len(setup.store.batches) == commits
     await setup.journal.close()
-    again = setup.reopened()
-    await again.journal.open(again.heard)
-    assert [each.event_id for each in (await again.journal.read(0, 9)).events] == [first.event_id]
+    again = await setup.reopened()
+    found = await again.journal.ask(Find(Filter(), 9))
+    assert [(each.event_id, each.state) for each in found] == [(first.event.event_id, "pending")]
     await again.journal.close()
 
 
@@ -324,7 +348,7 @@ async def test_replaced_owner_does_not_keep_the_new_one_from_writing(setup: Setu
     with sqlite3.connect(setup.path, isolation_level=None) as other:
         other.execute("UPDATE meta SET epoch = epoch + 1")
         with pytest.raises(Unavailable):
-            await setup.journal.append(event())
+            await setup.journal.keep(event())
         other.execute("PRAGMA busy_timeout = 0")
         other.execute("UPDATE meta SET epoch = epoch + 1")
     other.close()
@@ -333,5 +357,5 @@ async def test_replaced_owner_does_not_keep_the_new_one_from_writing(setup: Setu
 async def test_folder_that_vanishes_does_not_leave_requests_hanging(setup: Setup, tmp_path: Path) -> None:
     setup.path.parent.rename(tmp_path.with_name("elsewhere"))
     async with asyncio.timeout(TIMEOUT):
-        await asyncio.gather(*(setup.journal.append(event()) for _ in range(3)), return_exceptions=True)
+        await asyncio.gather(*(setup.journal.keep(event()) for _ in range(3)), return_exceptions=True)
     tmp_path.with_name("elsewhere").rename(setup.path.parent)
