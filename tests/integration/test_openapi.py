@@ -52,7 +52,7 @@ async def test_a_refusal_for_want_of_room_or_for_a_bug_or_a_stop_meets_the_schem
         schemas = Schemas(await document(port))
         await ask(port, post(HOLD))
         answers = [await ask(port, post(HOLD))]
-        monkeypatch.setattr(connector.journal, "append", None)  # a call of it is the bug
+        monkeypatch.setattr(connector.journal, "keep", None)  # a call of it is the bug
         answers.append(await ask(port, post(HOLD)))
         connector.stop_accepting()
         answers.append(await ask(port, post(HOLD)))

@@ -36,10 +36,10 @@ class Watched(SqliteStore):
 
     def commit(self, batch: Batch) -> None:
         size = (len(batch.appends), len(batch.settles), len(batch.calls))
-        if any(size):
+        if any(size):  # else it only reads what the scheduler wants
             self.batches.append(size)
-        self.begun.set()
-        assert self.gate.wait(TIMEOUT)
+            self.begun.set()
+            assert self.gate.wait(TIMEOUT)
         super().commit(batch)
 
 
