@@ -39,6 +39,7 @@ class Event(msgspec.Struct, eq=False, gc=False):
     attempt: int = 1
     log_ids: bytes | None = None
     _identity: Identity | None = None
+    _key: bytes | None = None
     _reading: Reading | None = None
 
     def __repr__(self) -> str:
@@ -77,7 +78,9 @@ class Event(msgspec.Struct, eq=False, gc=False):
     @property
     def key(self) -> bytes:
         """16 bytes that stand for the identity; those of an event whose identity is not known are its own alone."""
-        return self.identity.key if self.identity.known else own_key(self.event_id)
+        if self._key is None:
+            self._key = self.identity.key if self.identity.known else own_key(self.event_id)
+        return self._key
 
     def idempotency_key(self, handler: str) -> str:
         """The key for the external system: the same over all attempts and retries of the event by this handler."""
