@@ -19,6 +19,7 @@ class Handlers:
         for handler in handlers:
             for name in handler.types:
                 by_type.setdefault(name, []).append(handler)
+        self._any_latest = any(handler.latest_only for handler in handlers)
         self._by_type = {name: tuple(several) for name, several in by_type.items()}
 
     def find(self, event_type: str) -> tuple[Handler, ...]:
@@ -43,17 +44,10 @@ class Handlers:
         """The types and patterns that each handler takes, by its name."""
         return {handler.name: list(handler.types) for handler in self.all}
 
-    @property
-    def any_latest(self) -> bool:
-        """Whether there is a ``latest_only`` handler at all."""
-        return any(handler.latest_only for handler in self.all)
-
-    def latest(self, event_type: str) -> str | None:
-        """The name of what is written by the first ``latest_only`` handler of this type."""
-        return next((handler.writes for handler in self.find(event_type) if handler.latest_only), None)
-
     def marks(self, event: Event) -> tuple[Mark, ...]:
         """What the ``latest_only`` handlers of an event would write."""
+        if not self._any_latest:
+            return ()
         found = (mark_of(handler, event) for handler in self.find(event.event_type) if handler.latest_only)
         return tuple(mark for mark in found if mark is not None)
 
