@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -85,6 +86,10 @@ QUICK_CHECK_BYTES: Final = 256 * 1024**2
 
 PRIVATE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
+OTHERS: Final = 0o077
+
+HEADER_BYTES: Final = 100
+"""The least that an SQLite file begins with (SQLite, "Database File Format", 1.3)."""
 
 _OWNED: Final[set[tuple[int, int] | None]] = set()
 """The lock files that this process holds, by device and inode."""
@@ -108,6 +113,7 @@ class JournalFile:
             self._own()
             self._make()
             self._check()
+            self._shut_out_others()
             db = self.connect()
             self._migrate(db)
             for folder in [self.path, *made]:
@@ -152,6 +158,10 @@ class JournalFile:
         if place_of(path) in _OWNED:
             raise InUse(f"JOURNAL_URL: {self.path} is in use by {_here()}; one process owns a journal")
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
+        found = os.fstat(lock)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:  # the file of somebody else, by another name
+            os.close(lock)
+            raise StartError(f"JOURNAL_URL: {path} is a link, or no file; remove it, or take another path")
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
@@ -169,10 +179,19 @@ class JournalFile:
         if not self.path.exists():
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
 
+    def _shut_out_others(self) -> None:
+        """Close a journal of before, which others may read, to them; one that is not ours stays as it is."""
+        for companion in ("", "-wal", "-shm", "-journal", ".lock"):
+            path = Path(f"{self.path}{companion}")
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                if path.stat().st_mode & OTHERS:
+                    path.chmod(PRIVATE)
+
     def _check(self) -> None:
         """Look at the file without writing to it. Raises StartError, DatabaseError where it is damaged."""
-        if not self.path.exists():
-            return
+        size = self.path.stat().st_size
+        if 0 < size < HEADER_BYTES and not Path(f"{self.path}-journal").exists():  # SQLite would write over it
+            raise sqlite3.DatabaseError("file is not a database")
         try:
             # Read-only, so that the write-ahead log of a damaged file is not moved into it at the end.
             self._look_into(f"{self.path.absolute().as_uri()}?mode=ro")

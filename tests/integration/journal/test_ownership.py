@@ -90,6 +90,43 @@ def test_journal_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> No
     assert folders == [0o700, 0o700]
 
 
+@pytest.mark.parametrize("content", ["x", "a note of 40 bytes, the only copy of it", "n" * 99])
+def test_short_file_that_is_no_journal_is_not_written_over(tmp_path: Path, content: str) -> None:
+    victim, link = tmp_path / "victim", tmp_path / "journal.db"
+    victim.write_text(content)
+    victim.chmod(0o644)
+    link.symlink_to(victim)
+    for path in (victim, link):
+        with pytest.raises(StartError, match="not a database"):
+            sqlite_store(path, Clock()).open()
+        assert (victim.read_text(), stat.S_IMODE(victim.stat().st_mode)) == (content, 0o644)
+
+
+def test_journal_of_before_that_others_may_read_is_closed_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    store = sqlite_store(path, Clock())
+    store.open()
+    keep(store, event())
+    store.close()
+    for each in tmp_path.iterdir():
+        each.chmod(0o644)
+    store = sqlite_store(path, Clock())
+    store.open()
+    keep(store, event())
+    rights = {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
+    store.close()
+    assert set(rights.values()) == {0o600}, rights
+
+
+def test_hard_link_at_the_place_of_the_lock_is_not_emptied(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("the only copy of something")
+    (tmp_path / "journal.db.lock").hardlink_to(victim)
+    with pytest.raises(StartError, match="link"):
+        sqlite_store(tmp_path / "journal.db", Clock()).open()
+    assert victim.read_text() == "the only copy of something"
+
+
 def test_link_at_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("the only copy of something")
