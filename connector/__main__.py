@@ -1,7 +1,13 @@
 """``python -m connector``: serve, and the operator's commands."""
 
-import io
 import sys
+
+from connector import process
+
+if sys.argv[1:2] == ["serve"]:
+    process.begin()  # before the imports that take long
+
+import io
 from importlib.util import find_spec
 
 import click

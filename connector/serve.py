@@ -1,5 +1,10 @@
 """The process: from settings to an exit code. Signals, sockets and the order of a stop."""
 
+from connector import process
+
+if __name__ == "__main__":
+    process.begin()  # before the imports that take long
+
 import asyncio
 import gc
 import http.client

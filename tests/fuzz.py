@@ -121,7 +121,7 @@ async def wild(server: Server, options: argparse.Namespace) -> dict[str, Any]:
                 wire.send_eof()
                 found = answers(await wire.rest())
         except (ValueError, TimeoutError, ConnectionError) as error:
-            wrong.append(f"{error!r}: {sent.data!r}")
+            wrong.append(f"{error!r}: {sent.data[:300]!r}, {len(sent.data)} bytes")
             return
         statuses.update(status for status, _ in found)
         if any(status >= 500 and status != 503 for status, _ in found):
