@@ -84,11 +84,13 @@ class GroupCommitJournal(Journal):
         self._kept: list[asyncio.Future[Kept]] = []
         self._answers: list[asyncio.Future[Any]] = []
         self._under_way = 0
+        self._bytes = self._bytes_under_way = 0
         self._work = asyncio.Event()
         self._lost: asyncio.Future[str]
         self._pump: asyncio.Task[None] | None = None
         self._size = 0
         self._fault: str | None = None
+        self._target: str | None = None
         self._closing = False
         self._close_wanted = asyncio.Event()
 
@@ -144,6 +146,9 @@ class GroupCommitJournal(Journal):
         self._check()
         if (full := self.full) is not None and not self._store.knows(event):
             raise NoRoom(full)
+        if self._bytes + self._bytes_under_way + len(event.raw) > self._store.room and not self._store.knows(event):
+            raise NoRoom("The disk of the journal has no room for this event; send it again later")
+        self._bytes += len(event.raw)
         future: asyncio.Future[Kept] = asyncio.get_running_loop().create_future()
         self._batch.appends.append(Append(event, self._marked(event)))
         self._kept.append(future)
@@ -206,8 +211,9 @@ class GroupCommitJournal(Journal):
         return await future
 
     def note_target(self, reason: str) -> None:
+        self._target = reason
         if self._closing or self._fault is not None:
-            return  # an outage of the disk is what operators look at then
+            return  # an outage of the disk is what operators look at then; this one is noted after it
         self._call(lambda store: store.note_target(reason)).add_done_callback(lambda noted: noted.exception())
 
     async def call(self, function: Callable[[Any], Result]) -> Result:
@@ -243,9 +249,11 @@ class GroupCommitJournal(Journal):
     async def _run(self) -> None:
         try:
             await self._take_turns()
-        except Exception as error:  # whatever is wrong here, nobody is left waiting
+        except BaseException as error:  # whatever it is, such as a cancellation of all tasks: nobody is left waiting
             _logger.exception("The journal has an error of its own", action="journal.fault")
             self._fail(StoreError(f"{type(error).__name__} in the journal", fatal=True), [])
+            if not isinstance(error, (Exception, asyncio.CancelledError)):
+                raise
 
     async def _take_turns(self) -> None:
         while not self._closing or self._work.is_set():
@@ -286,6 +294,7 @@ class GroupCommitJournal(Journal):
         batch.loadable = self._scheduler.loadable(len(batch.settles))
         batch.cached = self._scheduler.cached
         self._under_way = len(batch.appends)
+        self._bytes, self._bytes_under_way = 0, self._bytes
         try:
             started = time.monotonic()
             await self._in_thread(self._store.commit, batch)
@@ -294,12 +303,12 @@ class GroupCommitJournal(Journal):
         except StoreError as error:
             self._keep_for_later(batch)
             self._fail(error, [*kept, *answers])
-        except Exception as error:
+        except BaseException as error:
             own = StoreError(f"{type(error).__name__} in the journal", fatal=True)
             self._fail(own, [*kept, *answers])
             raise
         finally:
-            self._under_way = 0
+            self._under_way = self._bytes_under_way = 0
 
     def _keep_for_later(self, batch: Batch) -> None:
         """What workers have done is noted as soon as it can be written."""
@@ -368,6 +377,8 @@ class GroupCommitJournal(Journal):
             return
         self._fault = None
         self._work.set()
+        if self._target is not None:
+            self.note_target(self._target)
         _logger.info("The journal can be written again", action="journal.recovered")
 
     async def _upkeep(self) -> None:

@@ -7,6 +7,7 @@ the journal, or in the loop itself where it touches no disk (``in_loop``).
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, NamedTuple
 
 from connector.events.event import Event
@@ -104,6 +105,9 @@ class Store(ABC):
     open_events = 0
     full: str | None = None
     """Why there is no room although the backlog is within bounds, such as a full disk."""
+
+    room: float = inf
+    """Bytes of bodies that there is room for."""
 
     holds: Sequence[str] = ()
     """Why nothing was to be delivered when the store was closed last."""

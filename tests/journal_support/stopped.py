@@ -14,6 +14,7 @@ from pathlib import Path
 from connector.events.event import Event
 from connector.journal import Entry
 from connector.journal.sqlite import upkeep as tidy
+from connector.journal.sqlite import wal
 from connector.journal.store import Append, Batch
 from connector.outcome import Outcome
 from tests.journal_support.engines import Clock, sqlite_store
@@ -23,7 +24,7 @@ from tests.journal_support.events import event
 def work(path: Path, promised: int) -> None:
     """Everything that writes to the file: a new file, events, outcomes, pruning, checkpoints, the end."""
     clock = Clock()
-    tidy.CHECKPOINT_EVENTS = 4  # type: ignore[misc]
+    wal.LOG_BYTES, wal.MARGIN_BYTES = 0, 16 * 1024  # type: ignore[misc]
     tidy.PRUNE_REST_SECONDS = 0.0  # type: ignore[misc]
     store = sqlite_store(path, clock, keep_done=2)
     store.open()

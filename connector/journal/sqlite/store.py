@@ -45,11 +45,20 @@ from connector.journal.sqlite.order import Order
 from connector.journal.sqlite.remembered import RememberedIds
 from connector.journal.sqlite.rows import insert_many, select_in
 from connector.journal.sqlite.stored import event_of, key_of
-from connector.journal.sqlite.upkeep import PRUNE_ROWS, Checkpoints, Pruning, give_back
+from connector.journal.sqlite.upkeep import PRUNE_ROWS, Pruning, give_back
+from connector.journal.sqlite.wal import LOG_BYTES, WriteAheadLog
 from connector.journal.store import Append, Batch, Fed, Feed, Store, StoreError
 from connector.outcome import Mark, Step
 
-DISK_CHECK_SECONDS: Final = 1.0
+COPIES: Final = 2
+"""A body takes room twice until the log is cut: in the log, and in the file."""
+
+LEAST_ROOM: Final = 64 * 1024
+"""Bytes of bodies; with less room than that, no event is taken."""
+
+ROOMY_BYTES: Final = 2 * LOG_BYTES
+"""Room is short where less than this is left beyond MIN_FREE_DISK: the log is kept small then."""
+
 COMMAND_SECONDS: Final = 3600.0
 
 SCAN_ROWS: Final = 20_000
@@ -90,7 +99,7 @@ class SqliteStore(Store):
     ) -> None:
         self._file = JournalFile(path)
         self._pruning = Pruning(keep_done=keep_done, keep_dead=keep_dead)
-        self._checkpoints = Checkpoints(path)
+        self._log = WriteAheadLog(path)
         self._keep_ids = keep_ids
         self._min_free_disk = min_free_disk
         self._longest_wait = longest_wait
@@ -103,7 +112,6 @@ class SqliteStore(Store):
         self._unblocked: dict[int, None] = {}
         self._epoch = 0
         self._place: tuple[int, int] | None = None
-        self._disk_checked = 0.0
         self._data_version = -1
         self._mail = False
 
@@ -118,13 +126,14 @@ class SqliteStore(Store):
         try:
             self._place = place_of(self._file.path)
             self._epoch = self._db.execute("UPDATE meta SET epoch = epoch + 1 RETURNING epoch").fetchone()[0]
+            self._db.execute("UPDATE meta SET away = ''")
             self._begin()
         except sqlite3.Error as fault:
             self.close()
             raise StartError(f"JOURNAL_URL: {self._file.path} cannot be opened: {text_of(fault)}") from None
 
     def close(self) -> None:
-        self._checkpoints.close()
+        self._log.close()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -155,10 +164,8 @@ class SqliteStore(Store):
             self._abandon()
             raise StoreError(text_of(fault), fatal=_is_fatal(fault, committing)) from fault
         self._mail = False
-        size = sum([len(append.event.raw) for append in batch.appends])
-        self._checkpoints.note(len(batch.appends) + len(batch.settles), size)
-        self.wants_upkeep = self._checkpoints.due
-        self._look_at_disk(now)
+        self._look_at_disk()
+        self.wants_upkeep = self._log.due
 
     def has_mail(self) -> bool:
         if self._connection is None:
@@ -178,14 +185,14 @@ class SqliteStore(Store):
                 self._begin()
             self._still_owner()
             self._db.execute("UPDATE meta SET epoch = epoch")
-            self._look_at_disk(self._clock())
+            self._look_at_disk()
         except (sqlite3.Error, OSError) as fault:
             self._abandon()
             raise StoreError(text_of(fault), fatal=_is_fatal(fault)) from fault
 
     def upkeep(self) -> bool:
         now = self._clock()
-        self._look_at_disk(now)
+        self._look_at_disk()
         committing = False
         try:
             db = self._db
@@ -195,12 +202,16 @@ class SqliteStore(Store):
             more = self._remembered.upkeep(now - self._keep_ids) or more
             committing = True
             db.execute("COMMIT")
-            self._checkpoints.step(db)
-            self.wants_upkeep = self._checkpoints.due
-            return more or give_back(db)
+            self._log.step(db)
+            if give_back(db, everything=self._log.short):
+                more = self._log.shrinks = True
+            (self._log.step if more else self._log.rest)(db)
         except (sqlite3.Error, OSError) as fault:
             self._abandon()
             raise StoreError(text_of(fault), fatal=_is_fatal(fault, committing)) from fault
+        self._look_at_disk()
+        self.wants_upkeep = self._log.due
+        return more
 
     def note_target(self, reason: str) -> None:
         since = self._clock() if reason else None
@@ -297,7 +308,6 @@ class SqliteStore(Store):
         (self.open_events,) = db.execute("SELECT count(*) FROM open").fetchone()
         (paused,) = db.execute("SELECT paused FROM meta").fetchone()
         self.holds = [PAUSED] if paused else []
-        db.execute("UPDATE meta SET away = ''")
         db.execute("DELETE FROM commands WHERE made_at < ?", (self._clock() - COMMAND_SECONDS,))
         now = self._clock()  # a clock that was set back: whatever it said, no retry is due later than the longest wait
         latest = now + self._longest_wait
@@ -322,18 +332,17 @@ class SqliteStore(Store):
                 self._connection.close()
             self._connection = None
 
-    def _look_at_disk(self, now: float) -> None:
-        if now - self._disk_checked < DISK_CHECK_SECONDS:
-            return
-        self._disk_checked = now
+    def _look_at_disk(self) -> None:
         try:
             disk = os.statvfs(self._file.path.parent)
         except OSError:
             return  # the next transaction finds out what is wrong
         free = disk.f_bavail * disk.f_frsize
-        self.full = (
-            f"The disk of the journal is nearly full ({free >> 20} MiB left)" if free < self._min_free_disk else None
-        )
+        if self._min_free_disk:
+            self.room = (free - self._log.size - self._min_free_disk) / COPIES
+            nearly = self.room < LEAST_ROOM
+            self.full = f"The disk of the journal is nearly full ({free >> 20} MiB left)" if nearly else None
+        self._log.short = free < self._min_free_disk + ROOMY_BYTES
 
     def _append(self, batch: Batch, now: float) -> None:
         events = [append.event for append in batch.appends]

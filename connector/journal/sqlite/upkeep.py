@@ -1,13 +1,9 @@
-"""Keeping the journal's file tidy, a small step at a time: pruning, checkpoints, giving pages back.
+"""Keeping the journal's file tidy, a small step at a time: pruning, and giving pages back.
 
-All steps run in the journal's thread between or within its transactions; only the greater part of a checkpoint runs
-aside.
+All steps run in the journal's thread between or within its transactions.
 """
 
-import contextlib
 import sqlite3
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 from connector.journal.sqlite.remembered import RememberedIds
@@ -23,12 +19,6 @@ PRUNE_REST_SECONDS: Final = 10.0
 VACUUM_PAGES: Final = 200
 """Pages that are given back in a step."""
 
-CHECKPOINT_EVENTS: Final = 8000
-"""Events noted between checkpoints: some 60 MB of write-ahead log."""
-
-NOTED_BYTES: Final = 8 * 1024
-"""Bytes of a body that count like an event noted: large bodies are to fill no disk with the log."""
-
 
 class Pruning:
     """Takes events whose time is over out of the file.
@@ -40,13 +30,16 @@ class Pruning:
         self._keep_done = keep_done
         self._keep_dead = keep_dead
         self._done_to = 0
-        self._next_round = 0.0
+        self._next_round: float | None = None
 
     def step(self, db: sqlite3.Connection, ids: RememberedIds, last_seq: int, now: float, limit: int) -> bool:
         """Look at ``limit`` ended events, within the caller's transaction; whether there are more.
 
         A round goes through the ended events in order, up to those that cannot be over yet, and then rests.
         """
+        if self._next_round is None:  # the first transaction after a start may find the disk full: it adds nothing
+            self._next_round = now
+            return True
         if now < self._next_round:
             return False
         rows = db.execute(
@@ -76,55 +69,15 @@ class Pruning:
         return False
 
 
-class Checkpoints:
-    """Moves the write-ahead log into the file.
+def give_back(db: sqlite3.Connection, *, everything: bool) -> bool:
+    """Give a few free pages back to the file system; whether there are more.
 
-    The greater part is done on a connection aside while commits go on, the rest in between two of them: only when a
-    checkpoint has met the end of the log does the log start from its beginning again.
+    Where a quarter of the file is free, or, with ``everything``, whatever is free: room is short then.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._noted = 0
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._running: Future[None] | None = None
-
-    def note(self, events: int, size: int) -> None:
-        """So many events more are in the log, and so many bytes of bodies."""
-        self._noted += events + size // NOTED_BYTES
-
-    @property
-    def due(self) -> bool:
-        """Whether there is something for ``step`` to do."""
-        return self._noted >= CHECKPOINT_EVENTS and (self._running is None or self._running.done())
-
-    def step(self, db: sqlite3.Connection) -> None:
-        """Begin a checkpoint, or bring it to its end. Raises sqlite3.Error."""
-        if not self.due:
-            return
-        if self._running is None:
-            self._running = self._aside.submit(_checkpoint, self._path)
-        else:
-            self._running = None
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            self._noted = 0
-
-    def close(self) -> None:
-        """Wait for what runs aside."""
-        self._aside.shutdown(wait=True)
-
-
-def _checkpoint(path: Path) -> None:
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-
-
-def give_back(db: sqlite3.Connection) -> bool:
-    """Give a few free pages back to the file system where a quarter of the file is free; whether there are more."""
     free, pages = db.execute(
         "SELECT (SELECT freelist_count FROM pragma_freelist_count), (SELECT page_count FROM pragma_page_count)"
     ).fetchone()
-    if free < VACUUM_PAGES or free * 4 < pages:
+    if free == 0 or (not everything and (free < VACUUM_PAGES or free * 4 < pages)):
         return False
     # Not ``execute``: it takes a statement without columns for done after its first step, which is one page.
     db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")

@@ -14,7 +14,7 @@ from connector.events.event import Event
 from connector.journal import Entry, Kept
 from connector.journal import group_commit as group
 from connector.journal.group_commit import GroupCommitJournal
-from connector.journal.queries import Filter, Find
+from connector.journal.queries import Filter, Find, ReadStats
 from connector.journal.sqlite import file
 from connector.journal.sqlite import store as sqlite
 from connector.journal.sqlite.store import SqliteStore
@@ -359,3 +359,39 @@ async def test_folder_that_vanishes_does_not_leave_requests_hanging(setup: Setup
     async with asyncio.timeout(TIMEOUT):
         await asyncio.gather(*(setup.journal.keep(event()) for _ in range(3)), return_exceptions=True)
     tmp_path.with_name("elsewhere").rename(setup.path.parent)
+
+
+async def test_journal_whose_task_is_cancelled_leaves_no_request_hanging_and_has_to_end(setup: Setup) -> None:
+    setup.store.gate.clear()
+    request = asyncio.create_task(setup.journal.keep(event()))
+    await _begun(setup.store)
+    (pump,) = (task for task in asyncio.all_tasks() if task.get_name() == "journal")
+    pump.cancel()  # as a handler does that cancels every task
+    with pytest.raises(Unavailable):
+        await request
+    assert "CancelledError" in await setup.journal.lost()
+    with pytest.raises(Unavailable):
+        await setup.journal.keep(event())
+
+
+async def test_outage_of_the_target_that_begins_or_ends_while_the_journal_has_failed_is_noted_after_it(
+    setup: Setup,
+) -> None:
+    async def away() -> str | None:
+        found = (await setup.journal.ask(ReadStats())).target_away
+        return None if found is None else found.reason
+
+    async def fail_and_recover(reason: str) -> None:
+        with Locked(setup.path):
+            with pytest.raises(Unavailable):
+                await setup.journal.keep(event())
+            setup.journal.note_target(reason)
+        await setup.until(lambda: setup.journal.fault is None)
+
+    setup.journal.note_target("down before")
+    await fail_and_recover("down before")
+    assert await away() == "down before"
+    await fail_and_recover("")
+    assert await away() is None
+    await fail_and_recover("down meanwhile")
+    assert await away() == "down meanwhile"

@@ -9,7 +9,7 @@ import pytest
 
 from connector.errors import StartError
 from connector.journal import Entry
-from connector.journal.sqlite import file
+from connector.journal.sqlite import file, wal
 from connector.journal.sqlite import upkeep as tidy
 from connector.journal.sqlite.file import APPLICATION_ID, MIGRATIONS
 from connector.journal.sqlite.store import SqliteStore
@@ -280,14 +280,15 @@ def test_pruning_looks_at_a_few_rows_at_a_time(path: Path, clock: Clock) -> None
 
 @pytest.mark.usefixtures("pruning")
 def test_file_stops_growing_under_steady_load(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tidy, "CHECKPOINT_EVENTS", 500)
+    monkeypatch.setattr(wal, "LOG_BYTES", 1 << 20)
+    monkeypatch.setattr(wal, "MARGIN_BYTES", 1 << 20)
     sizes = []
     with closing(_open(path, clock, keep_done=20)) as store:
         for _ in range(120):
             clock.now += 1
             events = [event(accepted_at=clock.now, padding=1500) for _ in range(50)]
             settle(store, *[(each, DONE) for each in keep(store, *events)])
-            while store._checkpoints._noted >= tidy.CHECKPOINT_EVENTS:  # also while the greater part runs aside
+            while store.wants_upkeep:
                 store.upkeep()
             sizes.append(sum(path.with_name(name).stat().st_size for name in ("journal.db", "journal.db-wal")))
     assert max(sizes[60:]) <= 1.2 * max(sizes[:60])
@@ -312,7 +313,7 @@ def test_large_bodies_do_not_fill_the_disk_with_the_write_ahead_log(path: Path, 
     with closing(_open(path, clock)) as store:
         for _ in range(100):
             keep(store, event(padding=2 << 20))
-            while store._checkpoints._noted >= tidy.CHECKPOINT_EVENTS:  # also while the greater part runs aside
+            while store.wants_upkeep:
                 store.upkeep()
         assert Path(f"{path}-wal").stat().st_size < 150 << 20
 
