@@ -30,7 +30,7 @@ from connector.journal import Entry, Journal, Kept, Newest, Settled
 from connector.journal.commands import Change, Command, CommandResult
 from connector.journal.queries import Query
 from connector.journal.scheduler import MAX_BYTES, Scheduler
-from connector.journal.store import Append, Batch, Store, StoreError
+from connector.journal.store import EVENT_BYTES, Append, Batch, Store, StoreError
 from connector.outcome import Mark, Outcome, Step
 
 PROBE_INTERVAL: Final = 1.0
@@ -146,9 +146,10 @@ class GroupCommitJournal(Journal):
         self._check()
         if (full := self.full) is not None and not self._store.knows(event):
             raise NoRoom(full)
-        if self._bytes + self._bytes_under_way + len(event.raw) > self._store.room and not self._store.knows(event):
+        size = len(event.raw) + EVENT_BYTES
+        if self._bytes + self._bytes_under_way + size > self._store.room:
             raise NoRoom("The disk of the journal has no room for this event; send it again later")
-        self._bytes += len(event.raw)
+        self._bytes += size
         future: asyncio.Future[Kept] = asyncio.get_running_loop().create_future()
         self._batch.appends.append(Append(event, self._marked(event)))
         self._kept.append(future)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from connector.events.event import Event
 from connector.events.snapshot import Snapshot
@@ -18,6 +18,9 @@ from connector.journal.queries import Query
 from connector.outcome import Mark, Outcome, Step
 
 Marks = tuple[tuple[Mark, Snapshot], ...]
+
+EVENT_BYTES: Final = 2048
+"""What an event takes besides its body: its ids, what it touches, its outcome."""
 
 
 class Append(NamedTuple):
@@ -107,7 +110,7 @@ class Store(ABC):
     """Why there is no room although the backlog is within bounds, such as a full disk."""
 
     room: float = inf
-    """Bytes of bodies that there is room for."""
+    """Bytes of events that there is room for: of each its body, and ``EVENT_BYTES``."""
 
     holds: Sequence[str] = ()
     """Why nothing was to be delivered when the store was closed last."""

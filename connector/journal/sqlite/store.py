@@ -46,7 +46,7 @@ from connector.journal.sqlite.remembered import RememberedIds
 from connector.journal.sqlite.rows import insert_many, select_in
 from connector.journal.sqlite.stored import event_of, key_of
 from connector.journal.sqlite.upkeep import PRUNE_ROWS, Pruning, give_back
-from connector.journal.sqlite.wal import LOG_BYTES, WriteAheadLog
+from connector.journal.sqlite.wal import LOG_BYTES, WriteAheadLog, write_a_page
 from connector.journal.store import Append, Batch, Fed, Feed, Store, StoreError
 from connector.outcome import Mark, Step
 
@@ -54,7 +54,7 @@ COPIES: Final = 2
 """A body takes room twice until the log is cut: in the log, and in the file."""
 
 LEAST_ROOM: Final = 64 * 1024
-"""Bytes of bodies; with less room than that, no event is taken."""
+"""Bytes of events; with less room than that, none is taken."""
 
 ROOMY_BYTES: Final = 2 * LOG_BYTES
 """Room is short where less than this is left beyond MIN_FREE_DISK: the log is kept small then."""
@@ -184,7 +184,7 @@ class SqliteStore(Store):
                 self._connection = self._file.connect()
                 self._begin()
             self._still_owner()
-            self._db.execute("UPDATE meta SET epoch = epoch")
+            write_a_page(self._db)
             self._look_at_disk()
         except (sqlite3.Error, OSError) as fault:
             self._abandon()

@@ -3,17 +3,20 @@
 ::
 
     large ──▶ greater part moved aside, commits go on ──▶ rest moved between two commits ──▶ used from its start
-    idle, or room on the disk short ──▶ all moved, and the log cut to nothing
+    idle, or room on the disk short ──▶ all moved, and the log cut to one page
 
 Rules:
 
 1. What counts is the size of the log on disk, whatever has written to it: events, outcomes, pruning, pages given back.
-   After each whole checkpoint SQLite cuts the log to ``LOG_BYTES`` (``journal_size_limit``) and uses it from its start,
-   so a log that is larger holds more than ``LOG_BYTES``.
-2. While a connection aside moves pages, a reader pins the log, so that no commit uses it from its start meanwhile:
-   before version 3.51.3 SQLite can damage the file where one connection does that while another moves pages (release
-   notes of 3.51.3, "WAL-reset bug"). Every other checkpoint is made by the connection that writes.
-3. A reader elsewhere, such as a copy under way, can hold the log back. Then it grows; a line says so, and it is cut
+   The first commit after everything was moved uses the log from its start, and cuts it to ``LOG_BYTES``
+   (``journal_size_limit``), so a log that is larger holds more than ``LOG_BYTES``.
+2. The log is moved here and nowhere else: no connection checkpoints by itself. While pages move, nothing can make
+   another connection use the log from its start, neither of this process nor of a command: the lock of the writer is
+   held, or a reader pins the log. Where that happens, SQLite before 3.51.3 can damage the file (sqlite.org/wal.html,
+   "The WAL-Reset Bug").
+3. A pin holds only if it reads from the log. Once all is moved, a reader reads the file alone and pins nothing; so a
+   page is written just before.
+4. A reader elsewhere, such as a copy under way, can hold the log back. Then it grows; a line says so, and it is cut
    once the reader has gone.
 """
 
@@ -21,6 +24,7 @@ import contextlib
 import os
 import sqlite3
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -79,14 +83,14 @@ class WriteAheadLog:
         """Begin to move the log into the file, or bring that to its end. Raises sqlite3.Error."""
         if not self.due:
             return
-        if self.short and self._moving is None:
-            self._cut(db)
-        elif self._moving is None:
-            self._moving = self._aside.submit(_move_pinned, self._path)
-        else:
+        if self._moving is not None:
             self._moving = None
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            self._say_if_held()
+            self._move(db)
+        elif self.short:
+            self._cut(db)
+        else:
+            write_a_page(db)
+            self._moving = self._aside.submit(_move_pinned, self._path, _pin(self._path))
 
     def rest(self, db: sqlite3.Connection) -> None:
         """Cut the log: there is nothing else to do. Raises sqlite3.Error."""
@@ -99,16 +103,26 @@ class WriteAheadLog:
         """Wait for what runs aside."""
         self._aside.shutdown(wait=True)
 
-    def _cut(self, db: sqlite3.Connection) -> None:
-        (busy,) = db.execute("SELECT timeout FROM pragma_busy_timeout").fetchone()
-        db.execute("PRAGMA busy_timeout = 0").fetchall()  # a reader that is in the way is not waited for
+    def _move(self, db: sqlite3.Connection) -> bool:
+        """Move the log while ``db`` keeps every writer out; whether all of it was moved."""
+        db.execute("BEGIN IMMEDIATE")
         try:
-            with contextlib.suppress(sqlite3.OperationalError):
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                self.shrinks = False
+            with closing(sqlite3.connect(self._path, isolation_level=None)) as mover:
+                _, pages, moved = mover.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         finally:
-            db.execute(f"PRAGMA busy_timeout = {busy}").fetchall()
+            db.execute("COMMIT")
         self._say_if_held()
+        return bool(pages == moved)
+
+    def _cut(self, db: sqlite3.Connection) -> None:
+        if not self._move(db):
+            return
+        self.shrinks = False
+        db.execute("PRAGMA journal_size_limit = 0").fetchall()
+        try:
+            write_a_page(db)
+        finally:
+            db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}").fetchall()
 
     def _say_if_held(self) -> None:
         size = self.size
@@ -122,12 +136,24 @@ class WriteAheadLog:
         self._held = size > HELD_BYTES
 
 
-def _move_pinned(path: Path) -> None:
-    """Move what is in the log by now, while other connections write, and let none of them use it from its start."""
-    with contextlib.suppress(sqlite3.Error), contextlib.ExitStack() as stack:
-        pin, mover = (
-            stack.enter_context(contextlib.closing(sqlite3.connect(path, isolation_level=None))) for _ in range(2)
-        )
-        pin.execute("BEGIN")
-        pin.execute("SELECT epoch FROM meta").fetchone()
-        mover.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+def write_a_page(db: sqlite3.Connection) -> None:
+    """Commit a page that says what it said before. Raises sqlite3.Error where nothing can be written.
+
+    An ``UPDATE`` that changes no value would write nothing; the version of the file is written always.
+    """
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    db.execute(f"PRAGMA user_version = {version}")
+
+
+def _pin(path: Path) -> sqlite3.Connection:
+    """A reader of what is in the log by now: no connection uses the log from its start while it reads."""
+    pin = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    pin.execute("BEGIN")
+    pin.execute("SELECT epoch FROM meta").fetchone()
+    return pin
+
+
+def _move_pinned(path: Path, pin: sqlite3.Connection) -> None:
+    """Move what was in the log when ``pin`` began to read, while other connections write."""
+    with closing(pin), contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
