@@ -13,6 +13,7 @@
             assert (await run(provision, example("SIM/Updated"))).state == "waiting"
 """
 
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -30,12 +31,12 @@ from connector.events.paths import is_absent
 from connector.events.patterns import matches
 from connector.events.schema import Schema
 from connector.events.snapshot import Snapshot
-from connector.external import using
+from connector.external import stand_ins, taking_calls_of_threads, using
 from connector.external.stand_in import Call, Reply, StandIn, no_answer, reply
 from connector.handlers import Handlers, Hook, handler_of, running
 from connector.handlers.declare import declared
 from connector.journal import Entry, Journal, Newest, Step
-from connector.outcome import Mark, Outcome, RetryPolicy, decide, done
+from connector.outcome import Mark, Outcome, Postponed, RetryPolicy, decide, decisive, done
 
 __all__ = [
     "Call",
@@ -89,11 +90,14 @@ async def run(function: Callable[[Event], Any], event: Event, *, policy: RetryPo
     started = time.time()
     attempts = Attempts()
     try:
-        ended = await attempts.begin(handler, event, handler.timeout or HANDLER_TIMEOUT).ended()
+        with taking_calls_of_threads():
+            ended = await attempts.begin(handler, event, handler.timeout or HANDLER_TIMEOUT).ended()
     finally:
         attempts.close()
     if ended.error is None:
         return done(ended.note, 0)
+    if isinstance(given_back := decisive(ended.error), Postponed):
+        return _given_back(given_back, started)
     return decide(
         ended.error,
         attempt=event.attempt,
@@ -111,8 +115,9 @@ class Trial:
     """Handlers as the connector runs them, one event after the other: no journal, no socket, no sleep.
 
     Several handlers of one type run in order, a retry goes on with the one that failed, what is the newest snapshot is
-    remembered from event to event, and a clock of its own jumps to the next attempt. ``attempts`` has the outcome of
-    each attempt. It may be used in several ``asyncio.run``.
+    remembered from event to event, and a clock of its own, which is that of the stand-ins too, jumps to the next
+    attempt. ``attempts`` has the outcome of each attempt, also of one that spends none since the target has said when
+    to come again (``Retry-After``). It may be used in several ``asyncio.run``.
     """
 
     def __init__(self, *functions: Callable[[Event], Any], policy: RetryPolicy | None = None) -> None:
@@ -137,23 +142,53 @@ class Trial:
             hold_dead=False,
             clock=lambda: self._now,
         )
-        for attempt in range(1, most + 1):
+        attempt = 1
+        for _ in range(most):
             entry.event, entry.attempt = structs.replace(event, attempt=attempt), attempt
-            outcome = await workers.try_once(entry)
-            entry.progress = {**entry.progress, **{step.handler: step for step in outcome.steps}}
-            self.attempts.append(outcome)
+            calls = _calls()
+            try:
+                with taking_calls_of_threads():
+                    outcome = await workers.try_once(entry)
+                attempt, tried = attempt + 1, True
+            except Postponed as given_back:
+                outcome = _given_back(given_back, self._now)
+                tried = _calls() > calls or not _in_place()
+            for step in outcome.steps:
+                self.note(entry, step)
+            if tried:
+                self.attempts.append(outcome)
             self._applied.update(outcome.applied)
             if outcome.due is None:
                 break
-            self._now = max(self._now, outcome.due)
+            self._wait_until(outcome.due)
         return outcome
+
+    def _wait_until(self, due: float) -> None:
+        for each in _in_place():
+            each.elapse(max(due - self._now, 0.0))
+        self._now = max(self._now, due)
 
     async def newest(self, _: Entry, mark: Mark) -> Newest:
         """The newest snapshot that was applied; no event waits behind the one that is delivered."""
         return Newest(self._applied.get(mark))
 
-    def note(self, _: Entry, __: Step) -> None:
-        """What a handler has done stands in the entry."""
+    def note(self, entry: Entry, step: Step) -> None:
+        """Keep what a handler has done."""
+        entry.progress = {**entry.progress, step.handler: step}
+
+
+def _given_back(error: Postponed, now: float) -> Outcome:
+    """An attempt that a target gave back: it is held, or its turn is too far away. The wait is in whole seconds."""
+    waits = [each.held_for for each in _in_place() if each.name == error.waits_for]
+    return Outcome("waiting", str(error), due=now + math.ceil(max(waits, default=1.0)), kind=getattr(error, "kind", ""))
+
+
+def _in_place() -> list[StandIn]:
+    return [each for each in stand_ins() if isinstance(each, StandIn)]
+
+
+def _calls() -> int:
+    return sum(len(each.calls) for each in _in_place())
 
 
 @asynccontextmanager

@@ -54,6 +54,7 @@ __all__ = [
     "from_thread",
     "on_response",
     "running",
+    "stand_ins",
     "target",
     "using",
 ]
@@ -69,6 +70,7 @@ class _Process:
 
     targets: Targets | None = None
     loop: asyncio.AbstractEventLoop | None = None
+    stand_ins: Mapping[str | None, Target] = {}
 
 
 def target(name: str | None = None) -> Target:
@@ -77,7 +79,7 @@ def target(name: str | None = None) -> Target:
     Its methods are coroutines of the connector's event loop; in a thread, see ``from_thread``. Raises TargetMistake
     where there is none of this name.
     """
-    stand_ins = _stand_ins.get()
+    stand_ins = _stand_ins.get() or ({} if _current.get() else _Process.stand_ins)
     if stand_ins:
         found = stand_ins.get(name) or (
             next(iter(stand_ins.values())) if name is None and len(stand_ins) == 1 else None
@@ -116,13 +118,24 @@ async def running(targets: Targets) -> AsyncIterator[None]:
     """Open the clients and make them the ``target()`` of all tasks that are started within."""
     await targets.open()
     _current.set(targets)  # not reset: the end may come in another context, and this one ends with the application
-    _Process.targets, _Process.loop = targets, asyncio.get_running_loop()
+    _Process.targets = targets
+    try:
+        with taking_calls_of_threads():
+            yield
+    finally:
+        if _Process.targets is targets:
+            _Process.targets = None
+        await targets.close()
+
+
+@contextmanager
+def taking_calls_of_threads() -> Iterator[None]:
+    """Within it, ``from_thread`` brings the calls of threads to this event loop."""
+    before, _Process.loop = _Process.loop, asyncio.get_running_loop()
     try:
         yield
     finally:
-        if _Process.targets is targets:
-            _Process.targets = _Process.loop = None
-        await targets.close()
+        _Process.loop = before
 
 
 @contextmanager
@@ -135,8 +148,15 @@ def using(stand_in: object = None, **named: object) -> Iterator[None]:
     places: dict[str | None, Target] = {name: cast("Target", each) for name, each in named.items()}
     if stand_in is not None:
         places[None] = cast("Target", stand_in)
+    before, _Process.stand_ins = _Process.stand_ins, places
     token = _stand_ins.set(places)
     try:
         yield
     finally:
         _stand_ins.reset(token)
+        _Process.stand_ins = before
+
+
+def stand_ins() -> list[Target]:
+    """What ``using`` has put in the place of targets, here and now."""
+    return list(_stand_ins.get().values())

@@ -37,7 +37,7 @@ from connector.external import headers as headers_of
 from connector.external import urls
 from connector.external.attempt import Calls, calls_of
 from connector.external.body import JSON, Body, Files, Form, body_of
-from connector.external.breaker import CANDIDATES, Breaker, Permit, Rules, Subject
+from connector.external.breaker import CANDIDATES, Breaker, Permit, Rules, Subject, Timer
 from connector.external.credentials import Authorization, NoToken, authorization, secrets_of
 from connector.external.failures import counts, judge
 from connector.external.hooks import Verdict, has_hook, verdict_on
@@ -175,7 +175,7 @@ class Target:
         self._spreads = False
         self._free = free
         self._lack = ""
-        self._sweeping: asyncio.TimerHandle | None = None
+        self._sweeping: Timer | None = None
         self._calls = self._failures = 0
 
     async def open(self) -> None:
@@ -525,7 +525,7 @@ class Target:
         if self._breaker.state == "closed":
             self._free()
 
-    def _later(self, wait: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+    def _later(self, wait: float, call: Callable[[], None]) -> Timer:
         return asyncio.get_running_loop().call_later(wait, call)
 
     async def _authorized(self, send: "_Send") -> TargetResponse:

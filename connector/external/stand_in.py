@@ -9,11 +9,12 @@
 
 Paths, bodies, headers, ``outcomes=``, ``@on_response``, OAuth, the table of failures and, where the settings switch it
 on, the breaker are the real ones, so that a mistake in a call fails the test as it would fail the event. Nothing waits:
-an answer with a ``delay`` longer than the call's timeout is a timeout at once, and a shorter one comes at once.
+an answer with a ``delay`` longer than the call's timeout is a timeout at once, and a shorter one comes at once; the
+time of rates, tokens, ``Retry-After`` and the breaker is the stand-in's own, and passes by ``elapse``.
 """
 
+import asyncio
 import fnmatch
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -21,7 +22,8 @@ import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from connector.external.client import Target
+from connector.external.client import SWEEP, Target
+from connector.external.limits import RateLimit
 from connector.external.response import TargetResponse
 from connector.external.wire import NoAnswer
 from connector.settings import Settings
@@ -95,7 +97,12 @@ class StandIn(Target):
         quiet = {"BREAKER_FAILURES": "0", "BREAKER_SHARE": "0", "LOG_CALLS": "false"}
         loaded = Settings.load({"TARGET_URL": URL_OF_STAND_INS, "API_TOKEN": "of-a-test", **quiet, **settings})
         self._scripted = _Scripted(loaded.target_timeout, list(answers) or [200])
-        super().__init__(loaded, clock=time.monotonic, name=name, wire=self._scripted)
+        self._now = 0.0
+        self._timers: list[_Timer] = []
+        super().__init__(loaded, clock=self._time, name=name, chance=lambda: 0.5, wire=self._scripted)
+        self._rate = RateLimit(
+            loaded.target_rate, loaded.target_burst or round(loaded.target_rate), self._time, self._sleep
+        )
 
     @property
     def calls(self) -> list[Call]:
@@ -106,6 +113,45 @@ class StandIn(Target):
         """Answer calls of this method and path (``*`` for anything) so, from now on; the latest that fits counts."""
         self._scripted.routes.insert(0, (method, path, list(answers)))
         return self
+
+    @property
+    def held_for(self) -> float:
+        """Seconds after which a call that cannot be made now may be tried again."""
+        return max(min((timer.at for timer in self._timers), default=self._now + SWEEP) - self._now, 0.0)
+
+    def elapse(self, seconds: float) -> None:
+        """Let time pass for this target: tokens expire, and what a ``Retry-After`` or the breaker holds goes on."""
+        end = self._now + seconds
+        while due := [timer for timer in self._timers if timer.at <= end]:
+            timer = min(due, key=lambda each: each.at)
+            self._now = max(self._now, timer.at)
+            timer.cancel()
+            timer.call()
+        self._now = max(self._now, end)
+
+    def _time(self) -> float:
+        return self._now
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+        self.elapse(seconds)
+
+    def _later(self, wait: float, call: Callable[[], None]) -> "_Timer":
+        timer = _Timer(self._now + wait, call, self._timers)
+        self._timers.append(timer)
+        return timer
+
+
+class _Timer:
+    """What is called at a time of the stand-in, unless it is called off."""
+
+    def __init__(self, at: float, call: Callable[[], None], timers: "list[_Timer]") -> None:
+        self.at, self.call, self._timers = at, call, timers
+
+    def cancel(self) -> None:
+        """Call it off."""
+        if self in self._timers:
+            self._timers.remove(self)
 
 
 class _Scripted:

@@ -9,8 +9,9 @@ import pytest
 
 from connector import DeadLetter, Event, Ignored, Retry, on
 from connector.errors import ConnectorError
+from connector.external import from_thread, target
 from connector.outcome import Outcome, RetryPolicy
-from connector.testing import Trial, event_of, example, run, started
+from connector.testing import StandIn, Trial, event_of, example, no_answer, reply, run, started, using
 
 
 @on("SIM/Updated", require=["pb_data.sim_info.imsi"], max_attempts=3)
@@ -129,3 +130,76 @@ async def test_module_is_set_up_and_cleaned_up_around_its_tests() -> None:
     async with started(module):
         assert vars(module)["state"] == ["open"]
     assert vars(module)["state"] == ["open", "closed"]
+
+
+@on("SIM/Updated", name="calls")
+async def calls(event: Event) -> None:
+    """Call the target once."""
+    await target().post("/prov", json={}, event=event)
+
+
+@on("SIM/Updated", name="calls_in_thread")
+def calls_in_thread(event: Event) -> str:
+    """Call the target from a thread."""
+    return from_thread(target().get("/name", event=event)).text()
+
+
+@on("SIM/Updated", name="calls_in_executor")
+async def calls_in_executor(event: Event) -> str:
+    """Call the target from a thread of an executor, which has no context of this attempt."""
+    return await asyncio.get_running_loop().run_in_executor(None, calls_in_thread, event)
+
+
+def test_a_retry_after_spends_no_attempt_and_nothing_is_called_before_its_time() -> None:
+    busy = StandIn(reply(429, headers={"Retry-After": "500"}), 200)
+    with using(busy):
+        assert asyncio.run(run(calls, example())).state == "waiting"
+        busy.elapse(499)
+        assert asyncio.run(run(calls, example())).state == "waiting"
+        assert len(busy.calls) == 1
+        busy.elapse(500)
+        assert asyncio.run(run(calls, example())).state == "done"
+
+
+def test_an_outage_in_a_trial_is_waited_for_without_sleeping() -> None:
+    down = StandIn(*[no_answer()] * 5, 200, BREAKER_FAILURES="2", BREAKER_COOL_DOWN="1h", BREAKER_COOL_DOWN_MAX="1h")
+    trial = Trial(calls)
+    with using(down):
+        assert asyncio.run(trial.deliver(example())).state == "done"
+    assert len(down.calls) == len(trial.attempts) == 6
+
+
+def test_a_given_back_event_of_several_handlers_goes_on_with_the_one_that_was_held() -> None:
+    done: list[str] = []
+    busy = StandIn(reply(429, headers={"Retry-After": "60"}), 200)
+    with using(busy):
+        outcome = asyncio.run(Trial(flaky({}, done, "first"), calls).deliver(example()))
+    assert (outcome.state, done, len(busy.calls)) == ("done", [f"first {example().event_id}"], 2)
+
+
+def test_a_rate_of_the_target_makes_no_test_wait() -> None:
+    slow, trial = StandIn(TARGET_RATE="1", TARGET_BURST="1", TARGET_CONCURRENCY="1"), Trial(calls)
+    with using(slow):
+        for number in range(30):
+            assert asyncio.run(trial.deliver(example(changes={"event_id": str(number)}))).state == "done"
+
+
+def test_a_token_expires_when_the_time_of_its_target_has_passed() -> None:
+    oauth = {"TARGET_TOKEN_URL": "http://login.example/token", "TARGET_CLIENT_ID": "a", "TARGET_CLIENT_SECRET": "b"}
+    there = StandIn(TARGET_AUTH="oauth2", **oauth).answer(
+        reply(json={"access_token": "1", "token_type": "Bearer", "expires_in": 60}),
+        reply(json={"access_token": "2", "token_type": "Bearer", "expires_in": 60}),
+        path="/token",
+    )
+    with using(there):
+        for _ in range(2):
+            asyncio.run(run(calls, example()))
+            there.elapse(61)
+    assert [call.headers["Authorization"] for call in there.calls if call.path == "/prov"] == ["Bearer 1", "Bearer 2"]
+
+
+@pytest.mark.parametrize("handler", [calls_in_thread, calls_in_executor])
+def test_a_thread_of_a_handler_calls_its_stand_in(handler: Callable[[Event], Any]) -> None:
+    with using(StandIn(reply(text="hlr-1"))):
+        assert asyncio.run(run(handler, example())).reason == "hlr-1"
+        assert asyncio.run(Trial(handler).deliver(example())).reason == "hlr-1"
