@@ -12,38 +12,40 @@ from importlib.util import find_spec
 
 import click
 
-from connector.admin import commands
+from connector.admin import command_line
 from connector.admin.forward_check import forward_command
 from connector.serve import health_check
 from connector.serve import main as serve_main
 from connector.version import __version__
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(help="A connector for PortaOne NSPS.", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="nsps-connector %(version)s")
 def main() -> None:
-    """A connector for PortaOne NSPS."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an id may have letters that the terminal does not
             stream.reconfigure(errors="backslashreplace")
 
 
-@main.command()
+@main.command(help="Run the connector until a signal stops it.")
 def serve() -> None:
-    """Run the connector until a signal stops it."""
     sys.exit(serve_main())
 
 
-@main.command()
+@main.command(
+    help="Ask the connector of the same settings whether it lives; exit code 0 if it does (a container's health check)."
+)
 def health() -> None:
-    """Ask the connector of the same settings whether it lives; exit code 0 if it does (a container's health check)."""
     sys.exit(health_check())
 
 
-@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@main.command(
+    help="Load a connector with events, as NSPS would, and judge what it does (package nsps_simulator).",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def simulate(arguments: tuple[str, ...]) -> None:
-    """Load a connector with events, as NSPS would, and judge what it does (package nsps_simulator)."""
     if find_spec("nsps_simulator") is None:
         raise click.ClickException(
             "the simulator is not installed here: in the folder of the source, `pip install ./nsps_simulator`"
@@ -53,7 +55,7 @@ def simulate(arguments: tuple[str, ...]) -> None:
     command.main(args=list(arguments), prog_name="python -m connector simulate")
 
 
-for each in commands.COMMANDS:
+for each in command_line.COMMANDS:
     main.add_command(each)
 main.add_command(forward_command)
 

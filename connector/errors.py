@@ -48,6 +48,12 @@ class Invalid(ConnectorError):
     text = "Validation failed"
 
 
+class NotKnown(ConnectorError):
+    """What was named is not there, or no longer."""
+
+    text = "Not known"
+
+
 class Later(ConnectorError):
     """What cannot be done now, but later. ``retry_after``: seconds after which the sender may try again."""
 

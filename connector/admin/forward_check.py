@@ -18,7 +18,7 @@ EXIT_FAULT = 2
 """Exit code where the settings, the mapping or the event are at fault."""
 
 
-@click.command("forward")
+@click.command("forward", help="Check the forwarder's settings and mapping on an example event; nothing is sent.")
 @click.option(
     "--check",
     "event_file",
@@ -29,7 +29,6 @@ EXIT_FAULT = 2
 )
 @click.pass_obj
 def forward_command(variables: dict[str, str] | None, event_file: Path) -> None:
-    """Check the forwarder's settings and mapping on an example event; nothing is sent."""
     try:
         settings = Settings.load((environment() if variables is None else variables) | {"HANDLERS": FORWARDER})
         event = _event(event_file, settings)

@@ -123,11 +123,10 @@ class MemoryStore(Store):
     def answer(self, query: Query[Any]) -> Any:
         match query:
             case Find(wanted=wanted, limit=limit, oldest_first=oldest_first):
-                found = [each for each in self._series() if _fits(each, wanted)]
+                found = self._found(wanted)
                 return (found[::-1] if oldest_first else found)[:limit]
             case CountFound(wanted=wanted):
-                fitting = (each for each in self._series() if _fits(each, wanted))
-                return dict(Counter(f"{each.event_type} {each.state}" for each in fitting))
+                return dict(Counter(f"{each.event_type} {each.state}" for each in self._found(wanted)))
             case SeriesOf(event_id=event_id):
                 return [each for each in self._series() if each.event_id == event_id]
             case AttemptsOf(seq=seq):
@@ -315,6 +314,11 @@ class MemoryStore(Store):
     def _series(self) -> Sequence[Series]:
         records = sorted({**self._open, **self._ended}.items(), reverse=True)
         return [_series_of(record) for _, record in records]
+
+    def _found(self, wanted: Filter) -> list[Series]:
+        series = self._series()
+        replaced = {each.earlier for each in series} if wanted.latest else set()
+        return [each for each in series if each.seq not in replaced and _fits(each, wanted)]
 
     def _blocked(self, record: _Record) -> Blocked:
         event = record.entry.event

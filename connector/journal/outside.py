@@ -11,15 +11,18 @@ Result = TypeVar("Result")
 
 
 class Outside(ABC):
-    """Questions and commands; a context manager, or to be closed."""
+    """Questions and commands, as ``Journal`` takes them; a context manager, or to be closed.
+
+    It may block while it reads a file, so it is for a process that does nothing else.
+    """
 
     @abstractmethod
-    def ask(self, query: Query[Result]) -> Result:
-        """The answer to a question. Raises StartError where the journal cannot be read."""
+    async def ask(self, query: Query[Result]) -> Result:
+        """The answer to a question. Raises Unavailable where the journal cannot be read."""
 
     @abstractmethod
-    def command(self, command: Command) -> CommandResult:
-        """Have a command carried out, by the running connector if there is one. Raises StartError where it cannot."""
+    async def command(self, command: Command) -> CommandResult:
+        """Have a command carried out, by the running connector if there is one. Raises Unavailable where it cannot."""
 
     @abstractmethod
     def close(self) -> None:

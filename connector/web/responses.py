@@ -17,6 +17,7 @@ from connector.errors import (
     Later,
     NoRoom,
     NotJson,
+    NotKnown,
     Unavailable,
 )
 
@@ -174,6 +175,7 @@ ANSWERS: Final[Mapping[type[ConnectorError], Answer]] = {
     BrokenOff: Answer(400, "VALIDATION_ERROR", "Bad request", closes=True),
     Unauthorized: Answer(401, "AUTHENTICATION_ERROR", "Authentication failed"),
     NotFound: Answer(404, "VALIDATION_ERROR", "Resource not found"),
+    NotKnown: Answer(404, "VALIDATION_ERROR", "Resource not found"),
     TargetNotFound: Answer(404, "VALIDATION_ERROR", "Resource not found"),
     MethodNotAllowed: Answer(405, "VALIDATION_ERROR", "Method not allowed"),
     BodyTimeout: Answer(408, "CONNECTION_ERROR", "Request timeout", closes=True),

@@ -97,13 +97,12 @@ class Hlr:
         return None
 
 
-@click.command()
+@click.command(help="Run a stand-in HLR/HSS on this machine.")
 @click.option("--port", default=8081, show_default=True, help="Port to listen on.")
 @click.option("--token", required=True, help="The Bearer token to ask for.")
 @click.option("--mood", type=click.Choice(MOODS), default="fine", show_default=True)
 @click.option("--delay", default=1.0, show_default=True, help="Seconds that a slow answer takes.")
 def main(port: int, token: str, mood: str, delay: float) -> None:
-    """Run a stand-in HLR/HSS on this machine."""
     web.run_app(Hlr(token, mood, delay).app, host="127.0.0.1", port=port)
 
 

@@ -31,7 +31,7 @@ class _Commands(click.Group):
     help="NSPS's side of the wire: load for a connector, faults, and a verdict on what it did.",
 )
 def command() -> None:
-    """Be the group."""
+    """The group alone does nothing."""
 
 
 for one in (run, plan, target, dump, compare_command, figures):

@@ -16,15 +16,17 @@ from nsps_simulator.reporting.comparison import Difference, compare
 INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command(name="compare")
+@click.command(
+    name="compare",
+    help=(
+        "Compare two reports that --json wrote.\n\n"
+        "A difference counts when it is larger than what the stretches of the two runs themselves vary. Exit code: 1"
+        " when the second run is worse in something that counts, else 0."
+    ),
+)
 @click.argument("before", type=INPUT)
 @click.argument("after", type=INPUT)
 def compare_command(before: Path, after: Path) -> None:
-    """Compare two reports that --json wrote.
-
-    A difference counts when it is larger than what the stretches of the two runs themselves vary. Exit code: 1 when
-    the second run is worse in something that counts, else 0.
-    """
     first, second = _read(before), _read(after)
     found = compare(first, second)
     console = Console()

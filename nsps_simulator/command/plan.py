@@ -29,7 +29,10 @@ INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 COLOURS = {PASSED: "green", FAILED: "bold red", NOT_TRIED: "yellow"}
 
 
-@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(
+    help="Try the ten cases of NSPS's acceptance plan. Exit codes: 0 none failed, 1 one did, 3 it could not be tried.",
+    context_settings={"show_default": True, "help_option_names": ["-h", "--help"]},
+)
 @click.option("--url", required=True, help="The connector; without a path, /process-event is taken.")
 @click.option("--token", envvar="API_TOKEN", required=True, help="The Bearer token it wants, or API_TOKEN.")
 @click.option(
@@ -43,7 +46,6 @@ COLOURS = {PASSED: "green", FAILED: "bold red", NOT_TRIED: "yellow"}
 @click.option("--burst", type=click.IntRange(0, 1_000_000), default=3200, help="Events sent at the most to see a 429.")
 @click.option("--seed", type=int, help="Of the events; drawn if it is not given.")
 def plan(**options: Any) -> None:
-    """Try the ten cases of NSPS's acceptance plan. Exit codes: 0 none failed, 1 one did, 3 it could not be tried."""
     try:
         where = endpoint(options["url"], options["token"])
     except ValueError as error:

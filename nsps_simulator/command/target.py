@@ -19,7 +19,10 @@ from nsps_simulator.target import DOWN, Mood, Observer, Target, Told, Trouble
 SHARE = click.FloatRange(0, 1)
 
 
-@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(
+    help="Be the external system until a signal stops it; print a line of JSON for each call.",
+    context_settings={"show_default": True, "help_option_names": ["-h", "--help"]},
+)
 @click.option("--listen", type=values.ADDRESS, default="127.0.0.1:4010", help="Where it listens.")
 @click.option("--latency", type=click.FloatRange(0, 3600), default=0.0, help="Seconds it takes to answer, on average.")
 @click.option("--rate", type=click.FloatRange(0, 1e6), default=0.0, help="Answers per second at the most; 0: no limit.")
@@ -34,7 +37,6 @@ def target(
     down: tuple[tuple[float, float], ...],
     quiet: bool,
 ) -> None:
-    """Be the external system until a signal stops it; print a line of JSON for each call."""
     mood = Mood(latency, rate, flaky, troubles=tuple(Trouble(DOWN, *stretch) for stretch in down))
     try:
         listener = bind(*listen)

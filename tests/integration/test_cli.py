@@ -1,7 +1,10 @@
 """The operator's commands on the journal of a stopped connector, in this process."""
 
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +67,12 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Run a command on the journal in ``tmp_path``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JOURNAL_URL", f"sqlite:///{tmp_path / 'journal.db'}")
-    return lambda *arguments: CliRunner().invoke(main, arguments)
+
+    def run(*arguments: str) -> Result:
+        with ThreadPoolExecutor(1) as thread:  # a command has an event loop of its own
+            return thread.submit(CliRunner().invoke, main, arguments).result()
+
+    return run
 
 
 def lines(result: Result) -> list[dict[str, Any]]:
@@ -172,6 +180,14 @@ async def test_replay_of_a_waiting_event_tries_it_now(filled: Delivery, cli: Cli
     assert filled.states()["busy-2"] == "pending"
 
 
+async def test_name_that_is_not_known_does_not_keep_the_ones_after_it_from_being_replayed(
+    filled: Delivery, cli: Cli
+) -> None:
+    result = cli("replay", "--all-handlers", *(f"nobody-{number}" for number in range(100)), "dead-1")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1] == "dead-1: replayed"
+
+
 async def test_discard_by_name_and_by_filter(filled: Delivery, cli: Cli) -> None:
     assert cli("discard", "behind-2", "nobody", "done-1").stdout.splitlines() == [
         "behind-2: discarded",
@@ -259,6 +275,25 @@ async def test_damaged_journal_is_one_line(filled: Delivery, cli: Cli, command: 
     finally:
         for name in filled.path.parent.glob("journal.db*"):
             name.unlink()
+
+
+COMMANDS_WITHOUT_HELP = """
+from connector.__main__ import main
+from nsps_simulator.command import command
+
+def without_help(name, command):
+    found = [] if command.help else [name]
+    for sub, each in getattr(command, "commands", {}).items():
+        found += without_help(f"{name} {sub}", each)
+    return found
+
+print(without_help("connector", main) + without_help("simulator", command))
+"""
+
+
+def test_every_command_has_its_text_of_help_also_where_docstrings_are_left_out() -> None:
+    command = [sys.executable, "-OO", "-c", COMMANDS_WITHOUT_HELP]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 async def test_unknown_event_is_one_line(filled: Delivery, cli: Cli) -> None:

@@ -5,6 +5,7 @@ journal's table ``commands``. The owner looks there when another process has wri
 least, and leaves its answer.
 """
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from connector.errors import InUse, StartError
+from connector.errors import InUse, StartError, Unavailable
 from connector.journal.commands import Command, CommandResult
 from connector.journal.outside import Outside
 from connector.journal.queries import Query
@@ -35,43 +36,45 @@ class SqliteOutside(Outside):
         self._path = path
         self._make_store = make_store
 
-    def ask(self, query: Query[Result]) -> Result:
+    async def ask(self, query: Query[Result]) -> Result:
         try:
             with connect(self._path) as history:
                 return history.ask(query)
         except sqlite3.Error as error:
-            raise StartError(f"{self._path} cannot be read: {error}") from None
+            raise Unavailable(f"{self._path} cannot be read: {error}") from None
 
-    def command(self, command: Command) -> CommandResult:
+    async def command(self, command: Command) -> CommandResult:
         if not self._path.exists():
-            raise StartError(f"{self._path} does not exist")
-        return send(self._make_store(), self._path, command)
+            raise Unavailable(f"{self._path} does not exist")
+        return await send(self._make_store(), self._path, command)
 
     def close(self) -> None:
         """Nothing is held open between questions."""
 
 
-def send(store: SqliteStore, path: Path, command: Command) -> CommandResult:
+async def send(store: SqliteStore, path: Path, command: Command) -> CommandResult:
     """Have a command carried out and return the answer.
 
-    ``store`` is a closed store of the journal at ``path``. Raises StartError where the journal cannot be opened, or the
-    running connector does not answer within ``ANSWER_SECONDS``.
+    ``store`` is a closed store of the journal at ``path``. Raises Unavailable where the journal cannot be opened, or
+    the running connector does not answer within ``ANSWER_SECONDS``.
     """
     try:
         store.open()
     except InUse:
-        return _leave(path, command)
+        return await _leave(path, command)
+    except StartError as error:
+        raise Unavailable(str(error)) from None
     try:
         batch = Batch(commands=[command])
         store.commit(batch)
         return batch.answers[0]
     except StoreError as error:
-        raise StartError(f"the journal cannot be written: {error}") from None
+        raise Unavailable(f"the journal cannot be written: {error}") from None
     finally:
         store.close()
 
 
-def _leave(path: Path, command: Command) -> CommandResult:
+async def _leave(path: Path, command: Command) -> CommandResult:
     try:
         with closing(sqlite3.connect(path, timeout=5.0, isolation_level=None)) as db:
             db.execute("PRAGMA wal_autocheckpoint = 0")  # that is the owner's
@@ -80,18 +83,18 @@ def _leave(path: Path, command: Command) -> CommandResult:
                 (time.time(), msgspec.json.encode(command).decode()),
             ).fetchone()
             try:
-                return _wait(db, number)
+                return await _wait(db, number)
             finally:
                 db.execute("DELETE FROM commands WHERE number = ?", (number,))
     except sqlite3.Error as error:
-        raise StartError(f"the journal cannot be written: {error}") from None
+        raise Unavailable(f"the journal cannot be written: {error}") from None
 
 
-def _wait(db: sqlite3.Connection, number: int) -> CommandResult:
+async def _wait(db: sqlite3.Connection, number: int) -> CommandResult:
     deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline:
         (text,) = db.execute("SELECT answer FROM commands WHERE number = ?", (number,)).fetchone()
         if text is not None:
             return msgspec.json.decode(text, type=CommandResult)
-        time.sleep(_LOOK_SECONDS)
-    raise StartError(f"the running connector did not answer within {ANSWER_SECONDS:g} s")
+        await asyncio.sleep(_LOOK_SECONDS)
+    raise Unavailable(f"the running connector did not answer within {ANSWER_SECONDS:g} s")
