@@ -13,6 +13,8 @@ from importlib.util import find_spec
 import click
 
 from connector.admin import command_line
+from connector.admin.check import check
+from connector.admin.example import example
 from connector.admin.forward_check import forward_command
 from connector.serve import health_check
 from connector.serve import main as serve_main
@@ -58,6 +60,8 @@ def simulate(arguments: tuple[str, ...]) -> None:
 for each in command_line.COMMANDS:
     main.add_command(each)
 main.add_command(forward_command)
+main.add_command(check)
+command_line.events.add_command(example)
 
 if __name__ == "__main__":
     main(prog_name="python -m connector")

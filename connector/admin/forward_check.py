@@ -1,14 +1,13 @@
 """``python -m connector forward --check EVENT.json``: shows what the forwarder would send, and sends nothing."""
 
 import sys
-import time
 from pathlib import Path
 
 import click
 import msgspec
 
-from connector.errors import ConnectorError, StartError
-from connector.events.event import Event
+from connector.admin.event_file import event_in
+from connector.errors import StartError
 from connector.events.schema import Schema
 from connector.external import headers, mapping, urls
 from connector.handlers import forward, handler_of
@@ -31,7 +30,7 @@ EXIT_FAULT = 2
 def forward_command(variables: dict[str, str] | None, event_file: Path) -> None:
     try:
         settings = Settings.load((environment() if variables is None else variables) | {"HANDLERS": FORWARDER})
-        event = _event(event_file, settings)
+        event = event_in(event_file, Schema(settings.required_fields, settings.order_by))
         mapped = mapping.from_settings(settings)
     except StartError as fault:
         for line in str(fault).splitlines():
@@ -50,14 +49,3 @@ def forward_command(variables: dict[str, str] | None, event_file: Path) -> None:
         click.echo(f"{name}: {value}")
     click.echo()
     click.echo(msgspec.json.format(forward.body(event, mapped), indent=2))  # moves white space, and nothing else
-
-
-def _event(file: Path, settings: Settings) -> Event:
-    try:
-        raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return Schema(settings.required_fields, settings.order_by).parse(raw, "example-trace", "example", time.time())
-    except OSError as fault:
-        raise StartError(f"{file} cannot be read: {fault.strerror}") from None
-    except ConnectorError as refusal:
-        faults = [f"{'.'.join(map(str, each.loc))}: {each.msg}" for each in refusal.details] or [refusal.error]
-        raise StartError("\n".join(f"{file}: {fault}" for fault in faults)) from None

@@ -192,6 +192,10 @@ class Target:
         await self._authorization.close()
         await self._wire.close()
 
+    def watch(self, between: Callable[[Sender], Sender]) -> None:
+        """Put something between this client and its sockets, before it is opened: it sees each request and answer."""
+        self._wire = between(self._wire)
+
     def state(self) -> TargetState:
         """How things stand now."""
         breaker, limit = self._breaker, self._breaker.limit

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, overload
 
 from connector.events.event import Event
+from connector.events.event_types import Documented, Role
 from connector.handlers.places import place_of_function
 from connector.handlers.thread import InThread
 
@@ -81,11 +82,11 @@ declared: Final[list[Handler | Hook]] = []
 
 
 def on(
-    *types: str,
+    *types: Documented | str,
     name: str | None = None,
     require: Sequence[str] = (),
     skip_unless: Sequence[str] = (),
-    resource: str | None = None,
+    resource: Role | None = None,
     latest_only: bool | str = False,
     timeout: float | None = None,
     max_attempts: int | None = None,
