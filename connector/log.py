@@ -52,13 +52,15 @@ DEPTH: Final = 8
 
 
 class Traced(Protocol):
-    """What the lines about an event have in common; ``log_ids`` is kept for the next line."""
+    """An event, as far as lines and counts about it need to know it."""
 
-    request_id: str
-    unique_id: str
-    event_id: str
-    event_type: str
-    log_ids: bytes | None
+    @property
+    def event_type(self) -> str:
+        """Such as ``SIM/Updated``."""
+
+    @property
+    def log_ids(self) -> bytes:
+        """What the function of this name gives for it."""
 
 
 class LineWriter:
@@ -225,19 +227,15 @@ def event_line(
     """
     if _LEVELS[level] < _least:
         return
-    ids = event.log_ids
-    if ids is None:
-        ids = event.log_ids = _line(
-            {
-                "request_id": event.request_id,
-                "unique_id": event.unique_id,
-                "event_id": event.event_id,
-                "event_type": event.event_type,
-            }
-        )[1:-2]
     head = _line({"level": level, "message": message, "action": action})[1:-2]
     tail = b"," + _line(more)[1:-2] if more else b""
-    writer.write(b'{"timestamp":"%b",%b,%b%b}\n' % (_timestamp(), head, ids, tail))
+    writer.write(b'{"timestamp":"%b",%b,%b%b}\n' % (_timestamp(), head, event.log_ids, tail))
+
+
+def log_ids(request_id: str, unique_id: str, event_id: str, event_type: str) -> bytes:
+    """The ids of an event as they stand in each of its lines."""
+    ids = {"request_id": request_id, "unique_id": unique_id, "event_id": event_id, "event_type": event_type}
+    return _line(ids)[1:-2]
 
 
 class _Output:

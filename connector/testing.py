@@ -70,9 +70,7 @@ def example(event_type: str = "SIM/Updated", changes: Mapping[str, Any] | None =
 def event_of(body: bytes, *, attempt: int = 1) -> Event:
     """The event in a body as NSPS sends it. Raises ConnectorError where it would be refused."""
     schema = Schema(())
-    event = schema.parse(body, "test-request-id", "test-unique-id", time.time())
-    event.attempt = attempt
-    return event
+    return structs.replace(schema.parse(body, "test-request-id", "test-unique-id", time.time()), attempt=attempt)
 
 
 async def run(function: Callable[[Event], Any], event: Event, *, policy: RetryPolicy | None = None) -> Outcome:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import force_setattr
 from structlog.typing import FilteringBoundLogger
 
 from connector.events import paths
@@ -13,11 +14,11 @@ from connector.events.identity import Identity, identity_of, own_key
 from connector.events.reading import Reading, document_of, read
 from connector.events.resources import resources_of
 from connector.events.times import parse_time
-from connector.log import get_logger
+from connector.log import get_logger, log_ids
 
 
-class Event(msgspec.Struct, eq=False, gc=False):
-    """An accepted event: what a handler is given. Not to be changed.
+class Event(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """An accepted event: what a handler is given. Its fields cannot be set; what the journal notes is in its ``Entry``.
 
     ``event_id``    its id; a generated one where the sender gave none
     ``event_type``  e.g. ``SIM/Updated``
@@ -26,7 +27,8 @@ class Event(msgspec.Struct, eq=False, gc=False):
     ``accepted_at`` when, in seconds since the epoch
     ``raw``         the body as it came
     ``attempt``     which attempt this is, from 1
-    ``log_ids``     the ids as they stand in its log lines, kept for the next line
+
+    The fields that begin with ``_`` are made when they are first asked for.
     """
 
     event_id: str
@@ -37,7 +39,7 @@ class Event(msgspec.Struct, eq=False, gc=False):
     accepted_at: float
     raw: bytes
     attempt: int = 1
-    log_ids: bytes | None = None
+    _log_ids: bytes | None = None
     _identity: Identity | None = None
     _key: bytes | None = None
     _reading: Reading | None = None
@@ -59,28 +61,34 @@ class Event(msgspec.Struct, eq=False, gc=False):
     @property
     def reading(self) -> Reading:
         """The body as it was read. Raises ConnectorError where it cannot be read any more."""
-        if self._reading is None:
-            self._reading = read(self.raw)
-        return self._reading
+        reading = self._reading
+        if reading is None:
+            reading = read(self.raw)
+            force_setattr(self, "_reading", reading)
+        return reading
 
     def forget(self) -> None:
         """Let go of what was read of the body; it is read again when it is asked for."""
-        identity = self.identity
-        self._reading, self._identity = None, identity
+        _ = self.identity  # which is made of what is forgotten
+        force_setattr(self, "_reading", None)
 
     @property
     def identity(self) -> Identity:
         """What makes this event one and no other; two with equal identities are one event, sent twice."""
-        if self._identity is None:
-            self._identity = identity_of(self.body)
-        return self._identity
+        identity = self._identity
+        if identity is None:
+            identity = identity_of(self.body)
+            force_setattr(self, "_identity", identity)
+        return identity
 
     @property
     def key(self) -> bytes:
         """16 bytes that stand for the identity; those of an event whose identity is not known are its own alone."""
-        if self._key is None:
-            self._key = self.identity.key if self.identity.known else own_key(self.event_id)
-        return self._key
+        key = self._key
+        if key is None:
+            key = self.identity.key if self.identity.known else own_key(self.event_id)
+            force_setattr(self, "_key", key)
+        return key
 
     def idempotency_key(self, handler: str) -> str:
         """The key for the external system: the same over all attempts and retries of the event by this handler."""
@@ -90,6 +98,15 @@ class Event(msgspec.Struct, eq=False, gc=False):
     def lane(self) -> str:
         """The subscriber's key; one of its own for an event that touches nothing."""
         return self.resources[0] if self.resources else f"event_id:{self.event_id}"
+
+    @property
+    def log_ids(self) -> bytes:
+        """The ids as they stand in its log lines."""
+        ids = self._log_ids
+        if ids is None:
+            ids = log_ids(self.request_id, self.unique_id, self.event_id, self.event_type)
+            force_setattr(self, "_log_ids", ids)
+        return ids
 
     @property
     def log(self) -> FilteringBoundLogger:

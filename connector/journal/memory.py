@@ -2,7 +2,6 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from itertools import islice
 from typing import Any, Final
 
@@ -182,8 +181,7 @@ class MemoryStore(Store):
     def _replace(self, record: _Record, attempt: int, due: float | None = None) -> None:
         """Give a record another entry: whoever still has the one before settles nothing with it."""
         before = record.entry
-        event = copy(before.event)
-        event.attempt = attempt
+        event = replace(before.event, attempt=attempt)
         record.entry = Entry(event, before.seq, attempt=attempt, due=due, progress=record.steps)
 
     def _wait(self, record: _Record, state: int, due: float | None) -> None:
@@ -392,8 +390,7 @@ class _MemoryOperator(Operator):
         record = self._store._ended.get(seq)
         if record is None:
             return None
-        event = copy(record.entry.event)
-        event.attempt, event.accepted_at = 1, self._now
+        event = replace(record.entry.event, attempt=1, accepted_at=self._now)
         new = self._store.begin(event, seq, record.marks)
         if not whole:
             new.steps.update(self._store._steps_that_ended_well(seq))

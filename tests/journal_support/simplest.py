@@ -6,9 +6,10 @@ everything for every answer, and of an operator's questions it knows those of th
 
 import asyncio
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec.structs import replace
 
 from connector.errors import NoRoom, Stopping
 from connector.events.event import Event
@@ -41,8 +42,7 @@ class Row:
 
     def attempt(self, number: int, due: float | None = None) -> None:
         """Begin another attempt: whoever has the entry of the one before settles nothing with it."""
-        event = copy(self.entry.event)
-        event.attempt = number
+        event = replace(self.entry.event, attempt=number)
         self.entry = Entry(event, self.entry.seq, attempt=number, due=due, progress=self.steps)
 
 
@@ -183,8 +183,7 @@ class SimplestJournal(Operator, Journal):
         return self._rows[seq].reason
 
     def copy(self, seq: int, whole: bool) -> int | None:
-        event = copy(self._rows[seq].entry.event)
-        event.attempt, event.accepted_at = 1, self._clock()
+        event = replace(self._rows[seq].entry.event, attempt=1, accepted_at=self._clock())
         return self._begin(event, self._rows[seq], whole).entry.seq
 
     def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:

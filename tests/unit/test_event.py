@@ -72,6 +72,15 @@ def test_an_event_from_the_journal_reads_like_a_new_one() -> None:
     assert Event("id", "SIM/Replaced", ("lane",), "r", "u", 0.0, raw).body == parse(raw).body
 
 
+@pytest.mark.parametrize("name", ["event_id", "attempt", "resources", "raw", "body", "anything"])
+def test_a_handler_that_sets_a_field_of_the_event_is_told_at_once(name: str) -> None:
+    """What one handler changes, the next one and the journal would see."""
+    event = parse(events.of_subscriber(1, "one"))
+    with pytest.raises(AttributeError):
+        setattr(event, name, None)
+    assert event.event_id == "one"
+
+
 def test_personal_fields_stay_out_of_the_repr() -> None:
     shown = repr(parse(events.full()))
     assert "4711" not in shown

@@ -6,6 +6,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from connector.events.event import Event
 from connector.external.headers import of_event, trace_id
@@ -43,8 +44,7 @@ def test_an_id_of_noughts_is_not_passed_on_as_a_trace(nought: str) -> None:
 
 
 def test_a_replay_or_a_restart_sends_the_same_headers() -> None:
-    again = event()
-    again.attempt = 7
+    again = replace(event(), attempt=7)
     assert of_event(again) == of_event(event())
 
 
