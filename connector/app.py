@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -13,14 +14,17 @@ from connector import external, handlers, log
 from connector.delivery.crashes import Crashes
 from connector.delivery.waiting import Answers
 from connector.delivery.workers import Workers
+from connector.errors import StartError
 from connector.events.schema import Schema
 from connector.events.snapshot import NewestBy, decide_by
 from connector.handlers import Handlers
+from connector.handlers.asked import asked_by
 from connector.journal import Entry, engines
 from connector.outcome import Outcome, RetryPolicy
 from connector.settings import Settings
 from connector.web.accept import Accept
 from connector.web.application import application
+from connector.web.bearer import AUTH
 from connector.web.bodies import Bodies
 from connector.web.health import Health
 
@@ -49,6 +53,7 @@ class Connector:
             release=self.journal.wake,
             note=self.journal.note_target,
         )
+        self._find_targets()
         self.workers = Workers(
             self.journal,
             self.handlers,
@@ -72,6 +77,18 @@ class Connector:
         self.leaving = False
         self.app = application(settings, self.accept, self.health)
         self.app.cleanup_ctx.append(self._run)
+
+    def _find_targets(self) -> None:
+        """Raises StartError where a handler's text asks for a target that no setting names."""
+        mistakes: dict[str, None] = {}
+        for asked in asked_by([*self.handlers.all, *self.handlers.hooks]):
+            try:
+                self.targets.find(asked.name)
+            except LookupError as error:
+                call = "target()" if asked.name is None else f'target("{asked.name}")'
+                mistakes[f"HANDLERS: {asked.place} asks for {call}, but {error}"] = None
+        if mistakes:
+            raise StartError("\n".join(mistakes))
 
     async def _run(self, _: web.Application) -> AsyncIterator[None]:
         """Targets and journal first, then the workers, then ready; the other way round at the end."""
@@ -112,6 +129,18 @@ class Connector:
         fault = asyncio.CancelledError() if task.cancelled() else task.exception()
         _log.error(f"The {task.get_name()} has failed", action="server.fault", exc_info=fault)
         return f"the {task.get_name()} has failed: {type(fault).__name__}"
+
+    def take_secrets(self, settings: Settings) -> list[str]:
+        """Take the tokens of our own port, and the credentials for the targets, from now on; the names of those that
+        have changed.
+        """
+        changed = []
+        if settings.api_token != self.settings.api_token:
+            self.app[AUTH].take(settings.api_token)
+            changed.append("API_TOKEN")
+        changed += self.targets.take_secrets(settings)
+        self.settings = replace(self.settings, api_token=settings.api_token)
+        return changed
 
     def leave(self) -> None:
         """Not ready from now on. Events are accepted until ``stop_accepting``, where they outlive the stop."""

@@ -21,8 +21,8 @@ from typing import Final
 from connector import log
 from connector.app import Connector
 from connector.errors import StartError
-from connector.settings import Settings, environment, secret_files, warnings
-from connector.web.bearer import AUTH
+from connector.rotation import SecretFiles
+from connector.settings import Settings, environment, warnings
 from connector.web.server import HttpServer
 
 EXIT_START: Final = 2
@@ -96,12 +96,14 @@ async def serve(settings: Settings) -> int:
     connector = Connector(settings)
     server = HttpServer(connector.app, settings)
     stop = _stop_signal(loop)
-    if "API_TOKEN" in secret_files(os.environ):
-        loop.add_signal_handler(signal.SIGHUP, _take_tokens, connector)
+    secret_files = SecretFiles(os.environ, connector.take_secrets)
+    if secret_files:
+        loop.add_signal_handler(signal.SIGHUP, secret_files.read)
     path = settings.journal_path
     is_new = path is not None and not path.exists()
     try:
         port = await server.start()
+        secret_files.watch()
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 20)
@@ -136,6 +138,7 @@ async def serve(settings: Settings) -> int:
         server.close()
         await connector.drain()
     finally:
+        secret_files.stop()
         await server.stop()
         log.flood.sum_up()
     _log.info("Stopped", action="server.stopped")
@@ -170,17 +173,6 @@ def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
             loop.add_signal_handler(number, first_or_second, number)
     return stop
-
-
-def _take_tokens(connector: Connector) -> None:
-    """Read the file of API_TOKEN_FILE anew; the tokens of before stay good where it cannot be used."""
-    try:
-        tokens = Settings.load(os.environ).api_token
-    except StartError as error:
-        _log.error(f"The tokens were not changed: {error}", action="settings.refused", reason=str(error))
-        return
-    connector.app[AUTH].take(tokens)
-    _log.info("The tokens of API_TOKEN_FILE are good from now on", action="settings.reread", tokens=len(tokens))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

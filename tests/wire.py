@@ -91,16 +91,16 @@ class Wire:
             return await self._reader.read()
 
 
-async def open_wire(port: int, address: str | None = None) -> Wire:
+async def open_wire(port: int, address: str | None = None, host: str = "127.0.0.1") -> Wire:
     """A connection to the server on this port of the loopback interface; ``address``: the one it comes from."""
     local = None if address is None else (address, 0)
-    return Wire(*await asyncio.open_connection("127.0.0.1", port, local_addr=local))
+    return Wire(*await asyncio.open_connection(host, port, local_addr=local))
 
 
 @asynccontextmanager
-async def connect(port: int, address: str | None = None) -> AsyncIterator[Wire]:
+async def connect(port: int, address: str | None = None, host: str = "127.0.0.1") -> AsyncIterator[Wire]:
     """The same, closed at the end."""
-    wire = await open_wire(port, address)
+    wire = await open_wire(port, address, host)
     try:
         yield wire
     finally:

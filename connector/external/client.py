@@ -196,6 +196,21 @@ class Target:
         """Put something between this client and its sockets, before it is opened: it sees each request and answer."""
         self._wire = between(self._wire)
 
+    def take_secrets(self, settings: Settings) -> bool:
+        """Log in with the credentials of these settings from now on; whether they are others than before.
+
+        What a call that is under way was given stays as it is.
+        """
+        before, after = [*secrets_of(self.settings)], [*secrets_of(settings)]
+        if before == after:
+            return False
+        self._masks = Masks([*before, *after])
+        self._authorization = self._authorization.renewed(
+            authorization(settings, self._post_form, self._clock, self._who)
+        )
+        self.settings = settings
+        return True
+
     def state(self) -> TargetState:
         """How things stand now."""
         breaker, limit = self._breaker, self._breaker.limit

@@ -55,6 +55,10 @@ class Authorization(Protocol):
         Raises NoToken.
         """
 
+    def renewed(self, other: "Authorization") -> "Authorization":
+        """What is used from now on where the credentials have changed to those of ``other``."""
+        raise NotImplementedError
+
     async def close(self) -> None:
         """Fetch nothing more."""
 
@@ -69,6 +73,10 @@ class Static:
     async def value(self, refused: str | None = None) -> str | None:
         """The value, whether it was refused or not."""
         return self._value
+
+    def renewed(self, other: Authorization) -> Authorization:
+        """The other one."""
+        return other
 
     async def close(self) -> None:
         """Nothing is under way."""
@@ -130,6 +138,20 @@ class OAuth2:
             self._fetching = asyncio.create_task(self._fetch())
             self._fetching.add_done_callback(self._fetched)
         return (await asyncio.shield(self._fetching)).header
+
+    def renewed(self, other: Authorization) -> Authorization:
+        """This one, which asks with the other's credentials from now on; its token is good while the target takes it.
+
+        A refresh token that the server gave since the start counts, unless the setting has changed.
+        """
+        if isinstance(other, OAuth2):
+            if other._grant.refresh_token != self._grant.refresh_token:
+                self._refresh_token = other._grant.refresh_token
+            secrets = [
+                each for grant in (self._grant, other._grant) for each in (grant.client_secret, grant.refresh_token)
+            ]
+            self._grant, self._masks = other._grant, Masks(secrets)
+        return self
 
     async def close(self) -> None:
         """Fetch nothing more."""

@@ -72,6 +72,11 @@ class Targets:
         known = ", ".join(f'target("{each}")' for each in sorted(self.all))
         raise LookupError(f"there is no target {name!r}; there is {known}" if name else f"say which target: {known}")
 
+    def take_secrets(self, settings: Settings) -> list[str]:
+        """Log in with the credentials of these settings from now on; what has changed, in words."""
+        of_targets = settings.of_targets
+        return [f"credentials of {name}" for name, target in self.all.items() if target.take_secrets(of_targets[name])]
+
     def held(self, event_type: str | None = None) -> Held | None:
         """The hold that ends first, while all targets hold calls for events of this type; else None."""
         holds = [hold for target in self.all.values() if (hold := target.held(event_type)) is not None]

@@ -14,7 +14,8 @@ A connection here is in one of these states; the first four are aiohttp's own::
    sent its FIN, and where the body of a refused request was not read.
 2. A request that has arrived gets its answer, also where the client's FIN came behind it.
 3. What ends a connection never overtakes an answer: a connection on which the client may still be sending is shut in
-   one direction first, and what comes is dropped for ``LINGER`` seconds or ``LINGER_BYTES`` (RFC 9112, 9.6).
+   one direction first, and what comes is dropped for ``LINGER`` seconds or ``LINGER_BYTES`` (RFC 9112, 9.6); for
+   ``LINGER_MOST`` seconds where a good token came over it and bytes go on coming, as of a large body on a slow line.
 """
 
 import asyncio
@@ -35,6 +36,9 @@ from connector.web.responses import BadRequest, BrokenOff, HeadTimeout, answer_t
 
 LINGER: Final = 2.0
 """Seconds that a client may go on sending after an answer that ends the connection, so that it sees the answer."""
+
+LINGER_MOST: Final = 30.0
+"""The same in all, for a client with a good token that goes on sending."""
 
 LINGER_BYTES: Final = 8 * 2**20
 """Bytes that it may go on sending."""
@@ -218,7 +222,10 @@ class Connection(RequestHandler):
         self._gone = self._loop.create_future()
         transport.write_eof()
         self._resume_transport_reading()
-        await asyncio.wait({self._gone}, timeout=LINGER)
+        end, dropped = self._loop.time() + (LINGER_MOST if self.trusted else LINGER), -1
+        while dropped < self._dropped and self._loop.time() < end and not self._gone.done():
+            dropped = self._dropped
+            await asyncio.wait({self._gone}, timeout=LINGER)
 
     def _end_of_lingering(self) -> None:
         if self._gone is not None and not self._gone.done():

@@ -160,11 +160,12 @@ class Listener:
     # --- taking ---
 
     def _go_on(self) -> None:
-        if self._newcomer is not None:
+        newcomer, self._newcomer = self._newcomer, None  # making room for it comes here again
+        if newcomer is not None:
             if not self._has_room():
+                self._newcomer = newcomer
                 return
-            self._begin(*self._newcomer)
-            self._newcomer = None
+            self._begin(*newcomer)
         self._paused = False
         for listening in self._sockets:
             self._loop.add_reader(listening.fileno(), self._take, listening, _BATCH)
@@ -344,14 +345,16 @@ async def _resolved(host: str, port: int) -> list[tuple[socket.AddressFamily, tu
 
 
 def _bound(addresses: Sequence[tuple[socket.AddressFamily, tuple[object, ...]]]) -> list[socket.socket]:
+    """A socket for each address; ``::`` alone takes IPv4 too, whatever the system's default is."""
     sockets: list[socket.socket] = []
+    takes_both = socket.has_dualstack_ipv6() and [address[0] for _, address in addresses] == ["::"]
     try:
         for family, address in addresses:
             each = socket.socket(family, socket.SOCK_STREAM)
             sockets.append(each)
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not takes_both)
             each.bind(address)
             each.listen(BACKLOG)
             each.setblocking(False)

@@ -60,6 +60,35 @@ async def test_start_lists_the_handlers_and_warns_of_what_nobody_can_have_meant(
     assert any("give each a name=" in warning for warning in warnings)
 
 
+async def test_a_handler_that_asks_for_a_target_that_no_setting_names_is_found_at_start(tmp_path: Path) -> None:
+    text = """
+from connector import external
+from connector.external import target as system
+@on("SIM/Updated")
+async def f(event):
+    await system().post(json={}, event=event)
+@on("SIM/Replaced")
+async def g(event):
+    from connector.external import target
+    await external.target("crm").post(json={}, event=event)
+    await target("hrl").post(json={}, event=event)
+"""
+    name = write(tmp_path, text)
+    ended = await run_to_end(tmp_path, HANDLERS=name)
+    assert ended.code == 2
+    unset = "TARGET_URL is not set: there is no external system to call"
+    assert ended.stderr.splitlines() == [
+        f"cannot start: HANDLERS: partner.py:8 asks for target(), but {unset}",
+        f'cannot start: HANDLERS: partner.py:12 asks for target("crm"), but {unset}',
+        f'cannot start: HANDLERS: partner.py:13 asks for target("hrl"), but {unset}',
+    ]
+    urls = {"TARGETS": "hlr,crm", "HLR_URL": "http://hlr.example", "CRM_URL": "http://crm.example"}
+    ended = await run_to_end(tmp_path, HANDLERS=name, TARGET_URL="http://target.example", **urls)
+    assert ended.code == 2
+    (line,) = ended.stderr.splitlines()
+    assert "partner.py:13 asks for target(\"hrl\"), but there is no target 'hrl'" in line
+
+
 async def test_start_without_handlers_says_that_events_are_only_logged(tmp_path: Path) -> None:
     async with running(tmp_path) as server:
         line = await server.line("handlers.warning")

@@ -51,7 +51,8 @@ async def test_guide_s_test_passes_and_fails_when_the_handler_is_wrong(folder: P
 
 async def test_all_handlers_of_the_guide_can_be_declared_together(folder: Path) -> None:
     modules = ",".join(name.removesuffix(".py") for _, name in BLOCKS if not name.startswith("test_"))
-    async with running(folder, HANDLERS=modules) as server:
+    targets = {"TARGETS": "hlr,crm", "HLR_URL": "http://hlr.example", "CRM_URL": "http://crm.example"}
+    async with running(folder, HANDLERS=modules, **targets) as server:
         body = EXAMPLE.read_bytes().replace(b'"SIM/Updated"', b'"Other/Type"')
         assert (await ask(server.port, post(body))).status == 202
         assert (await server.line("event.processed"))["message"] == "nothing to do for Other/Type"

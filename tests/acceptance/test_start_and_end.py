@@ -9,6 +9,7 @@ import pytest
 
 from connector.serve import ephemeral
 from tests import events
+from tests.integration.external.targets import standing
 from tests.process import ROOT, TIMEOUT, environment, running
 from tests.wire import ask, post
 
@@ -80,3 +81,30 @@ async def test_tokens_are_rotated_without_a_restart(tmp_path: Path) -> None:
         await server.line("settings.reread")
         assert (await ask(server.port, post(body, token="second-token-012345678"))).status == 202
         assert (await ask(server.port, post(body, token="first-token-0123456789"))).status == 401
+
+
+async def test_secrets_in_files_that_change_are_taken_without_a_signal(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours.write_text("first-token-0123456789")
+    theirs.write_text("old-credential")
+    async with standing() as target:
+        settings = {
+            "API_TOKEN": "",
+            "API_TOKEN_FILE": str(ours),
+            "HANDLERS": "connector.handlers.forward",
+            "TARGET_URL": target.url,
+            "TARGET_AUTH": "bearer",
+            "TARGET_TOKEN_FILE": str(theirs),
+        }
+        async with running(tmp_path, **settings) as server:
+            for number, (token, credential) in enumerate([("first", "old"), ("second", "new")]):
+                ours.write_text(f"{token}-token-0123456789")
+                theirs.write_text(f"{credential}-credential")
+                if number:
+                    changed = (await server.line("settings.reread"))["changed"]
+                    assert changed == ["API_TOKEN", "credentials of target"]
+                body = events.encode(events.of_subscriber(1, f"rotated-{number}"))
+                assert (await ask(server.port, post(body, token=f"{token}-token-0123456789"))).status == 202
+                await server.reached("event.processed", number + 1)
+                assert target.seen[-1].headers["Authorization"] == f"Bearer {credential}-credential"
+            assert (await ask(server.port, post(body, token="first-token-0123456789"))).status == 401

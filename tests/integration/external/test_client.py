@@ -22,7 +22,7 @@ from connector.external import (
 )
 from connector.settings import Settings
 from tests.integration.external.targets import Seen, Standin, calling, standing, until
-from tests.unit.external.events import event
+from tests.unit.external.events import event, settings
 
 OAUTH2 = {
     "TARGET_AUTH": "oauth2",
@@ -173,6 +173,26 @@ async def test_a_refresh_token_is_used_and_its_successor_kept() -> None:
             {"grant_type": "refresh_token", "refresh_token": token, "scope": "prov read", "client_id": "public"}
             for token in ("r-1", "r-2")
         ]
+
+
+async def test_new_credentials_are_used_for_the_next_token_and_a_refresh_token_of_the_server_goes_on() -> None:
+    async with standing() as standin:
+        environment = OAUTH2 | {"TARGET_TOKEN_URL": f"{standin.url}/token", "TARGET_REFRESH_TOKEN": "r-1"}
+        async with calling(standin.url, **environment) as caller:
+            server = TokenServer(standin, life=0)
+            server.extra = {"refresh_token": "r-2"}
+            await caller.target.post("/prov", json={})
+            assert not caller.target.take_secrets(caller.target.settings)
+            new = environment | {"TARGET_CLIENT_SECRET": "another-secret"}
+            assert caller.target.take_secrets(settings(TARGET_URL=standin.url, **new))
+            await caller.target.post("/prov", json={})
+            renewed = new | {"TARGET_REFRESH_TOKEN": "r-9"}
+            assert caller.target.take_secrets(settings(TARGET_URL=standin.url, **renewed))
+            await caller.target.post("/prov", json={})
+        logins = [seen.headers["Authorization"] for seen in standin.seen if seen.path == "/token"]
+        secrets = [base64.b64decode(each.removeprefix("Basic ")).decode().partition(":")[2] for each in logins]
+        assert secrets == ["made+up%2Fsecret", "another-secret", "another-secret"]
+        assert [form["refresh_token"] for form in server.forms()] == ["r-1", "r-2", "r-9"]
 
 
 @pytest.mark.parametrize(

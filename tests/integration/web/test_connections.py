@@ -3,12 +3,13 @@
 import asyncio
 import json
 import signal
+import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from connector.web import listener
+from connector.web import aiohttp_inside, listener
 from connector.web import server as server_module
 from connector.web.bearer import Guesses
 from tests import events
@@ -26,6 +27,32 @@ async def test_a_body_that_is_too_large_is_not_asked_for() -> None:
         await wire.send(post(b"", "Expect: 100-continue", length=20_000))
         answer = await wire.answer()
         assert (answer.status, answer.headers["Connection"]) == (413, "close")
+
+
+async def test_a_refused_body_that_comes_slowly_does_not_cost_its_sender_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(aiohttp_inside, "LINGER", 0.5)
+    async with serving(MAX_BODY_BYTES="10k") as (_, port), connect(port) as wire:
+        await wire.send(post(b"", length=1_000_000))
+        for _ in range(30):
+            await wire.send(b"x" * 1000)
+            await asyncio.sleep(0.05)  # a slow line
+        answer = await wire.answer()
+        assert (answer.status, answer.headers["Connection"]) == (413, "close")
+        wire.send_eof()
+        assert await wire.rest() == b""  # its end, and no reset
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+async def test_host_of_two_colons_takes_ipv4_and_ipv6_and_names_ipv4_clients_as_usual(log_lines: Lines) -> None:
+    async with serving(HOST="::") as (_, port):
+        for host in ("127.0.0.1", "::1"):
+            async with connect(port, host=host) as wire:
+                await wire.send(post(BODY, token="wrong-token-0123456789"))
+                assert (await wire.answer()).status == 401
+        remotes = [line["remote"] for line in log_lines() if line["action"] == "event.refused"]
+    assert remotes == ["127.0.0.1", "::1"]
 
 
 async def test_a_half_closed_client_gets_its_answer() -> None:
@@ -182,12 +209,15 @@ async def test_strangers_who_guess_tokens_do_not_hold_the_connections(monkeypatc
 async def test_newcomers_wait_where_all_connections_are_busy(reported: Reported) -> None:
     busy = {"MAX_CONNECTIONS": "2", "RESPONSE": "outcome", "HANDLERS": "tests.handlers", "OUTCOME_TIMEOUT": "300ms"}
     busy["DRAIN_TIMEOUT"] = "0"
+    errors: list[object] = []  # one in the sweep would end the sweeping
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     async with serving(**busy) as (_, port), AsyncExitStack() as stack:
         for number in (1, 2):
             wire = await stack.enter_async_context(connect(port))
             await wire.send(post(events.encode(events.minimal("Test/Hold", event_id=str(number)))))
             await reported("event.accepted", number)
         assert (await ask(port, HEALTH)).status == 200  # once one of the others has its answer
+    assert not errors
 
 
 async def test_one_address_cannot_take_the_room_of_all_others(reported: Reported) -> None:
