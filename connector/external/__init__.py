@@ -10,7 +10,8 @@ The clients live as long as the application: ``Targets`` makes them from the set
 first event is handled and closes them after the last. In a test, ``using(stand_in)`` puts others in their place.
 
 ``attempt``  whose event a call is for          ``aiohttp_inside``  what is changed in aiohttp
-``client``   one target: what a call passes     ``wire``, ``tls``, ``urls``, ``body``, ``headers``  what is sent
+``client``   one target: what a call passes     ``options``, ``request``, ``urls``, ``body``, ``headers``  what is sent
+``wire``, ``tls``  the sockets                  ``mapping``, ``credentials``  the forwarder's body, the tokens
 ``breaker``, ``limits``  when it may be sent    ``response``, ``failures``, ``hooks``, ``said``  what an answer means
 """
 

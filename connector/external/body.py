@@ -8,12 +8,7 @@ from urllib.parse import urlencode
 import aiohttp
 import msgspec
 
-Form = Mapping[str, str | int]
-"""Fields of a form, ``application/x-www-form-urlencoded``."""
-
-Files = Mapping[str, str | bytes | tuple[str, bytes] | tuple[str, bytes, str]]
-"""Parts of a ``multipart/form-data``: a text, bytes, (file name, bytes) or (file name, bytes, content type)."""
-
+from connector.external.options import BodyOptions, Files, Form
 
 JSON: Final = "application/json"
 
@@ -25,33 +20,24 @@ class Body(msgspec.Struct, frozen=True):
     content_type: str
 
 
-async def body_of(
-    json: Any, form: Form | None, xml: "str | ElementTree.Element | None", text: str | None,
-    data: bytes | None, files: Files | None,
-) -> Body | None:  # fmt: skip
+async def body_of(options: BodyOptions) -> Body | None:
     """The body in the form that is given; None without one. Raises ValueError for two, TypeError for a wrong type."""
-    given = [
-        name
-        for name, value in (
-            ("json", json), ("form", form), ("xml", xml), ("text", text), ("data", data), ("files", files),
-        )
-        if value is not None
-    ]  # fmt: skip
+    given = [name for name in BodyOptions.__annotations__ if options.get(name) is not None]
     if len(given) > 1 and not (set(given) == {"form", "files"}):
         raise ValueError(f"a call has one body, not {' and '.join(f'{name}=' for name in given)}")
-    if files is not None:
-        return await _multipart(files, form or {})
-    if json is not None:
+    if (files := options.get("files")) is not None:
+        return await _multipart(files, options.get("form") or {})
+    if (json := options.get("json")) is not None:
         return Body(msgspec.json.encode(json), JSON)
-    if form is not None:
+    if (form := options.get("form")) is not None:
         _expect(form, Mapping, "form", "a mapping of fields")
         return Body(urlencode(form).encode(), "application/x-www-form-urlencoded")
-    if xml is not None:
+    if (xml := options.get("xml")) is not None:
         return Body(_xml(xml), "application/xml; charset=utf-8")
-    if text is not None:
+    if (text := options.get("text")) is not None:
         _expect(text, str, "text", "a text")
         return Body(text.encode(), "text/plain; charset=utf-8")
-    if data is not None:
+    if (data := options.get("data")) is not None:
         _expect(data, bytes | bytearray | memoryview, "data", "bytes (for fields of a form: form=, for JSON: json=)")
         return Body(bytes(data), JSON)
     return None

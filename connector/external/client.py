@@ -19,13 +19,11 @@ An attempt that has made a call spends itself, since the call would be made agai
 
 import asyncio
 import random
-import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, Never
+from typing import Final, NamedTuple, Unpack
 from urllib.parse import urlencode
-from xml.etree.ElementTree import Element
 
 import msgspec
 from aiohttp import hdrs
@@ -33,10 +31,7 @@ from yarl import URL
 
 from connector import log
 from connector.events.event import Event
-from connector.external import headers as headers_of
-from connector.external import urls
 from connector.external.attempt import Calls, calls_of
-from connector.external.body import JSON, Body, Files, Form, body_of
 from connector.external.breaker import CANDIDATES, Breaker, Permit, Rules, Subject, Timer
 from connector.external.credentials import Authorization, NoToken, authorization, secrets_of
 from connector.external.failures import counts, judge
@@ -44,6 +39,8 @@ from connector.external.hooks import Verdict, has_hook, verdict_on
 from connector.external.limits import RateLimit
 from connector.external.mapping import MappingFile
 from connector.external.mistakes import mistake
+from connector.external.options import GetOptions, Options
+from connector.external.request import Request, request_of
 from connector.external.response import (
     Kind,
     TargetBusy,
@@ -57,6 +54,7 @@ from connector.external.response import (
 )
 from connector.external.said import Masks
 from connector.external.tls import Trust
+from connector.external.urls import Value
 from connector.external.wire import NoAnswer, OwnLack, Sender, Wire
 from connector.facts import facts
 from connector.settings import Settings, StatusOutcome
@@ -75,9 +73,6 @@ SPREAD: Final = 0.2
 """The part of a Retry-After over which those who waited for it come back."""
 
 _OUTCOMES: Final = frozenset({"done", "retry", "dead", "ignored"})
-
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_HEADER_VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 
 
 _log = log.get_logger()
@@ -232,186 +227,55 @@ class Target:
         return Held(self._breaker.reason, str(self._breaker.kind), max(self._held_until - self._clock(), 0.0))
 
     async def get(
-        self,
-        path: str = "",
-        values: Mapping[str, urls.Value] | None = None,
-        *,
-        event: Event | None = None,
-        params: Mapping[str, urls.Value] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        outcomes: Mapping[int, StatusOutcome] | None = None,
-        **wrong: Never,
+        self, path: str = "", values: Mapping[str, Value] | None = None, **options: Unpack[GetOptions]
     ) -> TargetResponse:
         """``request`` with GET."""
-        return await self.request(
-            hdrs.METH_GET, path, values,
-            event=event, params=params, headers=headers, timeout=timeout, outcomes=outcomes, **wrong,
-        )  # fmt: skip
+        return await self.request(hdrs.METH_GET, path, values, **options)
 
     async def post(
-        self,
-        path: str = "",
-        values: Mapping[str, urls.Value] | None = None,
-        *,
-        event: Event | None = None,
-        step: str = "",
-        json: Any = None,
-        form: Form | None = None,
-        xml: "str | Element | None" = None,
-        text: str | None = None,
-        data: bytes | None = None,
-        files: Files | None = None,
-        params: Mapping[str, urls.Value] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        outcomes: Mapping[int, StatusOutcome] | None = None,
-        **wrong: Never,
+        self, path: str = "", values: Mapping[str, Value] | None = None, **options: Unpack[Options]
     ) -> TargetResponse:
         """``request`` with POST."""
-        return await self.request(
-            hdrs.METH_POST, path, values,
-            event=event, step=step, json=json, form=form, xml=xml, text=text, data=data, files=files,
-            params=params, headers=headers, timeout=timeout, outcomes=outcomes, **wrong,
-        )  # fmt: skip
+        return await self.request(hdrs.METH_POST, path, values, **options)
 
     async def put(
-        self,
-        path: str = "",
-        values: Mapping[str, urls.Value] | None = None,
-        *,
-        event: Event | None = None,
-        step: str = "",
-        json: Any = None,
-        form: Form | None = None,
-        xml: "str | Element | None" = None,
-        text: str | None = None,
-        data: bytes | None = None,
-        files: Files | None = None,
-        params: Mapping[str, urls.Value] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        outcomes: Mapping[int, StatusOutcome] | None = None,
-        **wrong: Never,
+        self, path: str = "", values: Mapping[str, Value] | None = None, **options: Unpack[Options]
     ) -> TargetResponse:
         """``request`` with PUT."""
-        return await self.request(
-            hdrs.METH_PUT, path, values,
-            event=event, step=step, json=json, form=form, xml=xml, text=text, data=data, files=files,
-            params=params, headers=headers, timeout=timeout, outcomes=outcomes, **wrong,
-        )  # fmt: skip
+        return await self.request(hdrs.METH_PUT, path, values, **options)
 
     async def patch(
-        self,
-        path: str = "",
-        values: Mapping[str, urls.Value] | None = None,
-        *,
-        event: Event | None = None,
-        step: str = "",
-        json: Any = None,
-        form: Form | None = None,
-        xml: "str | Element | None" = None,
-        text: str | None = None,
-        data: bytes | None = None,
-        files: Files | None = None,
-        params: Mapping[str, urls.Value] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        outcomes: Mapping[int, StatusOutcome] | None = None,
-        **wrong: Never,
+        self, path: str = "", values: Mapping[str, Value] | None = None, **options: Unpack[Options]
     ) -> TargetResponse:
         """``request`` with PATCH."""
-        return await self.request(
-            hdrs.METH_PATCH, path, values,
-            event=event, step=step, json=json, form=form, xml=xml, text=text, data=data, files=files,
-            params=params, headers=headers, timeout=timeout, outcomes=outcomes, **wrong,
-        )  # fmt: skip
+        return await self.request(hdrs.METH_PATCH, path, values, **options)
 
     async def delete(
-        self,
-        path: str = "",
-        values: Mapping[str, urls.Value] | None = None,
-        *,
-        event: Event | None = None,
-        step: str = "",
-        json: Any = None,
-        form: Form | None = None,
-        xml: "str | Element | None" = None,
-        text: str | None = None,
-        data: bytes | None = None,
-        files: Files | None = None,
-        params: Mapping[str, urls.Value] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        outcomes: Mapping[int, StatusOutcome] | None = None,
-        **wrong: Never,
+        self, path: str = "", values: Mapping[str, Value] | None = None, **options: Unpack[Options]
     ) -> TargetResponse:
         """``request`` with DELETE."""
-        return await self.request(
-            hdrs.METH_DELETE, path, values,
-            event=event, step=step, json=json, form=form, xml=xml, text=text, data=data, files=files,
-            params=params, headers=headers, timeout=timeout, outcomes=outcomes, **wrong,
-        )  # fmt: skip
+        return await self.request(hdrs.METH_DELETE, path, values, **options)
 
     async def request(
-        self,
-        method: str,
-        path: str = "",
-        values: Mapping[str, urls.Value] | None = None,
-        *,
-        event: Event | None = None,
-        step: str = "",
-        json: Any = None,
-        form: Form | None = None,
-        xml: "str | Element | None" = None,
-        text: str | None = None,
-        data: bytes | None = None,
-        files: Files | None = None,
-        params: Mapping[str, urls.Value] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        outcomes: Mapping[int, StatusOutcome] | None = None,
-        **wrong: Never,
+        self, method: str, path: str = "", values: Mapping[str, Value] | None = None, **options: Unpack[Options]
     ) -> TargetResponse:
         """One call; the answer where all went well.
 
-        ``path``      put after TARGET_URL; ``{name}`` in it stands for ``values["name"]``, percent-encoded
-        ``event``     what the call is for: its key goes along as Idempotency-Key, its trace as trace headers
-        ``step``      a name for this call, where a handler makes several that change something for one event
-        ``json``, ``form``, ``xml``, ``text``, ``data``, ``files``
-                      the body: anything that has a JSON form; fields; a text or an Element; a text; bytes (JSON,
-                      unless ``headers`` name another Content-Type); parts of a multipart (with ``form`` for fields)
-        ``timeout``   seconds for this call in all, in place of TARGET_TIMEOUT
-        ``outcomes``  what a status means in this call, over TARGET_STATUS and the table
+        ``path``     put after TARGET_URL; ``{name}`` in it stands for ``values["name"]``, percent-encoded
+        ``options``  see ``connector.external.options``
 
         Raises TargetFailed (see ``response``): a handler lets it pass, or catches what it knows better.
         """
-        outcomes = {**self.settings.target_status, **_checked(outcomes)} if outcomes else self.settings.target_status
+        outcomes = _checked(options.get("outcomes"), self.settings.target_status)
         if self._loop is not None and asyncio.get_running_loop() is not self._loop:
             raise mistake("a call of another event loop's: in a thread, use from_thread(target().get(...))")
-        if wrong:
-            raise mistake(f"a call has no option {', '.join(f'{name}=' for name in sorted(wrong))}")
+        event = options.get("event")
         calls = calls_of(event)
-        url, shown = self._url_of(path, values, params)
-        fields = self._fields(event, step, calls.handler, headers)
-        if (
-            json is None
-            and form is None
-            and xml is None
-            and text is None
-            and files is None
-            and (data is None or type(data) is bytes)
-        ):
-            body = None if data is None else Body(data, JSON)
-        else:
-            body = await _body(json, form, xml, text, data, files)
-        if body is not None:
-            fields.setdefault(hdrs.CONTENT_TYPE, body.content_type)
-        send = _Send(method, url, None if body is None else body.data, fields, _seconds(timeout), shown)
-        return await self._call(send, calls, calls.event or event, outcomes)
+        request = await request_of(method, self._url, path, values, options, calls.handler)
+        return await self._call(request, calls, calls.event or event, outcomes)
 
     async def _call(
-        self, send: "_Send", calls: Calls, event: Event | None, outcomes: Mapping[int, StatusOutcome]
+        self, request: Request, calls: Calls, event: Event | None, outcomes: Mapping[int, StatusOutcome]
     ) -> TargetResponse:
         subject = Subject() if event is None else Subject(_subscriber(event), event.event_type)
         permit = await self._permit(subject, calls)
@@ -420,18 +284,18 @@ class Target:
         try:
             await self._take_turn(permit, calls)
             self._calls += 1
-            response = await self._authorized(send)
+            response = await self._authorized(request)
             answered = True
             calls.made += 1
             if self._lack:
                 self._lacks_nothing()
             failed, failure = self._judged(response, outcomes, event)
-            self._say(send, event, started, response.status)
+            self._say(request, event, started, response.status)
             if failed is not None and self._is_held_by(failed, permit):
                 raise self._given_back(failed, calls)
         except NoAnswer as error:
             failure, everybody = f"{self._who} {error}", error.everybody
-            self._say(send, event, started, None, failure)
+            self._say(request, event, started, None, failure)
             failed = TargetRetry(self._masks.line(failure, event), Kind.DOWN)
         except NoToken as error:
             self._breaker.hold(permit, error.at_least, str(error), error.kind, everybody=True)
@@ -547,96 +411,52 @@ class Target:
     def _later(self, wait: float, call: Callable[[], None]) -> Timer:
         return asyncio.get_running_loop().call_later(wait, call)
 
-    async def _authorized(self, send: "_Send") -> TargetResponse:
+    async def _authorized(self, request: Request) -> TargetResponse:
         """The answer; a 401 is tried once more where there is another token to be had."""
         name, token = self._authorization.name, await self._authorization.value()
         if token is None:
-            return await self._send(send, send.fields)
-        response = await self._send(send, {**send.fields, name: token})
+            return await self._send(request, request.fields)
+        response = await self._send(request, {**request.fields, name: token})
         if response.status == 401:
             other = await self._authorization.value(refused=token)
             if other is not None and other != token:
-                return await self._send(send, {**send.fields, name: other})
+                return await self._send(request, {**request.fields, name: other})
         return response
 
-    async def _send(self, send: "_Send", fields: Mapping[str, str]) -> TargetResponse:
-        return await self._wire.send(send.method, send.url, send.data, fields, timeout=send.timeout)
+    async def _send(self, request: Request, fields: Mapping[str, str]) -> TargetResponse:
+        return await self._wire.send(request.method, request.url, request.data, fields, timeout=request.timeout)
 
     async def _post_form(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> TargetResponse:
         """The authorization's way to the token server. Raises NoAnswer and OwnLack."""
         fields = {**headers, hdrs.CONTENT_TYPE: "application/x-www-form-urlencoded"}
         return await self._wire.send(hdrs.METH_POST, URL(url, encoded=True), urlencode(form).encode(), fields)
 
-    def _url_of(
-        self, path: str, values: Mapping[str, urls.Value] | None, params: Mapping[str, urls.Value] | None
-    ) -> tuple[URL, str]:
-        """The URL, and the path as it may be logged."""
-        if not path and not values and not params:
-            return self._url, ""
-        try:
-            filled = urls.fill(path, values or {})
-            urls.check(filled)
-            return urls.join(self._url, filled, params), path.partition("?")[0] if values else urls.shown(filled)
-        except (urls.PathRefused, AttributeError, TypeError) as error:
-            raise mistake(str(error)) from None
-
-    def _fields(
-        self, event: Event | None, step: str, handler: str, headers: Mapping[str, str] | None
-    ) -> dict[str, str]:
-        fields = headers_of.of_event(event, step, handler) if event is not None else {}
-        for name, value in (headers or {}).items():
-            if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value) or not _HEADER_NAME.fullmatch(name):
-                raise mistake(f"the header {name[:50]!r} cannot be sent: a text on one line is expected")
-            fields[name] = value
-        return fields
-
     def _say(
-        self, send: "_Send", event: Event | None, started: float, status: int | None, failure: str | None = None
+        self, request: Request, event: Event | None, started: float, status: int | None, failure: str | None = None
     ) -> None:
         if not self.settings.log_calls:
             return
-        message = f"{send.method} {send.shown or '/'}: {status or failure}"
+        message = f"{request.method} {request.shown or '/'}: {status or failure}"
         more = {
             "target": self.name,
-            "method": send.method,
+            "method": request.method,
             "host": self._url.host,
-            "path": send.shown or "/",
+            "path": request.shown or "/",
             "status": status,
         }
         facts.called(event, message, time.monotonic() - started, more)
 
 
-class _Send(msgspec.Struct, frozen=True):
-    """A call, ready to be sent. ``shown`` is its path as it may be logged."""
-
-    method: str
-    url: URL
-    data: bytes | None
-    fields: dict[str, str]
-    timeout: float | None
-    shown: str
-
-
-async def _body(*parts: Any) -> Body | None:
-    try:
-        return await body_of(*parts)
-    except (TypeError, ValueError, LookupError, msgspec.EncodeError, OverflowError, RecursionError) as error:
-        raise mistake(f"the body cannot be sent: {error}") from None
-
-
-def _checked(outcomes: Mapping[int, StatusOutcome] | None) -> Mapping[int, StatusOutcome]:
-    for status, outcome in (outcomes or {}).items():
+def _checked(
+    outcomes: Mapping[int, StatusOutcome] | None, usual: Mapping[int, StatusOutcome]
+) -> Mapping[int, StatusOutcome]:
+    """What each status means in a call: as usual, but for those that the call names."""
+    if not outcomes:
+        return usual
+    for status, outcome in outcomes.items():
         if outcome not in _OUTCOMES or not isinstance(status, int) or not 100 <= status <= 999:
             raise mistake(f"outcomes={{{status!r}: {outcome!r}}}: a status and one of {', '.join(sorted(_OUTCOMES))}")
-    return outcomes or {}
-
-
-def _seconds(timeout: float | None) -> float | None:
-    if timeout is not None and (
-        isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 86400
-    ):
-        raise mistake(f"timeout={timeout!r}: a number of seconds above 0 is expected")
-    return timeout
+    return {**usual, **outcomes}
 
 
 def _subscriber(event: Event) -> str:
