@@ -27,6 +27,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping
+from functools import lru_cache
 from itertools import accumulate
 from json import dumps
 from queue import Empty, SimpleQueue
@@ -227,7 +228,7 @@ def event_line(
     """
     if _LEVELS[level] < _least:
         return
-    head = _line({"level": level, "message": message, "action": action})[1:-2]
+    head = _head(level, message, action)
     tail = b"," + _line(more)[1:-2] if more else b""
     writer.write(b'{"timestamp":"%b",%b,%b%b}\n' % (_timestamp(), head, event.log_ids, tail))
 
@@ -236,6 +237,11 @@ def log_ids(request_id: str, unique_id: str, event_id: str, event_type: str) -> 
     """The ids of an event as they stand in each of its lines."""
     ids = {"request_id": request_id, "unique_id": unique_id, "event_id": event_id, "event_type": event_type}
     return _line(ids)[1:-2]
+
+
+@lru_cache(maxsize=256)
+def _head(level: str, message: str, action: str) -> bytes:
+    return _line({"level": level, "message": message, "action": action})[1:-2]
 
 
 class _Output:

@@ -2,7 +2,7 @@
 
 Invariants:
 
-1. Whatever the handler raises, returns, cancels or leaves behind, ``Attempt.ended`` returns and raises nothing of it.
+1. Whatever the handler raises, returns, cancels or leaves behind, ``Attempt.ended`` tells and raises nothing of it.
    SystemExit and KeyboardInterrupt of a handler, or of a task that it made, are errors of its event.
 2. Nothing of it reaches another attempt: context variables and the decimal context begin anew, and a ``cancel()`` of
    its task by a timer that it left finds a task that has ended.
@@ -21,8 +21,9 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, NamedTuple, TextIO
 
 from connector import log
+from connector.delivery import eager
 from connector.events.event import Event
-from connector.external import attempting
+from connector.external import attempt
 from connector.handlers import Handler
 
 CUT_OFF_AGAIN: Final = 10.0
@@ -84,11 +85,11 @@ class Attempts:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        attempt = _current.get(None)
-        if attempt is None or category is not RuntimeWarning or not str(message).endswith("was never awaited"):
+        running = _current.get(None)
+        if running is None or category is not RuntimeWarning or not str(message).endswith("was never awaited"):
             self._show_before(message, category, filename, lineno, file, line)
-        elif not attempt.mistake:
-            attempt.mistake = f"{message}: put await before the call"
+        elif not running.mistake:
+            running.mistake = f"{message}: put await before the call"
 
 
 class Attempt:
@@ -99,12 +100,12 @@ class Attempt:
     """
 
     __slots__ = (
-        "_begun",
         "_decimal",
         "_ended",
         "_loop",
         "_task",
         "_timer",
+        "_waiter",
         "cuts",
         "event",
         "exit",
@@ -134,26 +135,37 @@ class Attempt:
         self.exit: HandlerExit | None = None
         self._loop = loop
         self._decimal = decimals
-        self._begun = False
-        self._ended: asyncio.Future[Ended] = loop.create_future()
-        self._task = asyncio.Task(self._run(), loop=loop, context=context)
-        self._timer = loop.call_later(timeout, self._cut_off)
+        self._ended: Ended | None = None
+        self._waiter: asyncio.Future[Ended] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._begin(context)
+
+    def _begin(self, context: contextvars.Context) -> None:
+        task = eager.begin(self._run(), self._loop, context)
+        if self._ended is None:
+            self._task = task
+            if self.exit is not None:
+                task.cancel()
+            left = self.timeout - (time.monotonic() - self.started)
+            self._timer = self._loop.call_later(left, self._cut_off)
 
     async def ended(self) -> Ended:
         """How it ended, once it has. Cancelling who waits here does not cancel the attempt; ``stop`` does."""
-        return await self._ended
+        if self._ended is not None:
+            return self._ended
+        self._waiter = self._loop.create_future()
+        return await self._waiter
 
     def stop(self) -> None:
         """Cut it off, since the connector stops."""
-        if not self._task.done():
+        if self._ended is None:
             self.stopped = True
-            self._task.cancel()
-            if not self._begun:  # then a task that is cancelled never begins
-                self._end(Ended(stopped=True))
+            self._cancel()
 
     def fail(self, reason: HandlerExit) -> None:
         """A task that the handler made wanted to end the process: fail, or say it where the attempt has ended."""
-        if self._task.done():
+        if self._ended is not None:
             _log.error(
                 f"A task that {self.handler.name} left behind wanted to end the process",
                 action="handler.exit",
@@ -163,17 +175,16 @@ class Attempt:
             )
             return
         self.exit = self.exit or reason
-        self._task.cancel()
+        self._cancel()
 
     async def _run(self) -> None:
-        self._begun = True
         decimal.setcontext(self._decimal)
         _current.set(self)
+        attempt.begin(self.event, self.handler.name)
         note: object = None
         error: BaseException | None = None
         try:
-            with attempting(self.event, self.handler.name):
-                note = await self.handler.call(self.event)
+            note = await self.handler.call(self.event)
         except BaseException as raised:  # noqa: BLE001 - whatever a handler raises is its event's outcome
             error = raised
         self._end(self._judged(note, error))
@@ -193,11 +204,16 @@ class Attempt:
         return Ended(note, error, seconds)
 
     def _end(self, ended: Ended) -> None:
-        self._timer.cancel()
-        if not self._ended.done():
-            self._ended.set_result(ended)
+        self._ended = ended
+        self._task = None  # its context knows this attempt: that would be a cycle
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(ended)
 
     def _mistake_in(self, note: object) -> HandlerMistake | None:
+        if note is None:
+            return HandlerMistake(self.mistake) if self.mistake else None
         if inspect.iscoroutine(note):
             note.close()
             return HandlerMistake(
@@ -214,7 +230,11 @@ class Attempt:
             log.event_line("handler.stuck", "Handler goes on although it was cut off", self.event, "error")
         self.cuts += 1
         self._timer = self._loop.call_later(CUT_OFF_AGAIN, self._cut_off)
-        self._task.cancel()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
 
 class _Guarded(Coroutine[Any, Any, Any]):
@@ -253,7 +273,7 @@ class _Guarded(Coroutine[Any, Any, Any]):
 def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> "asyncio.Task[Any]":
     """The loop's task factory: tasks that a handler makes, and those that they make, are guarded."""
     context: contextvars.Context | None = options.get("context")
-    attempt = _current.get(None) if context is None else context.get(_current)
-    if attempt is not None:
-        coroutine = _Guarded(coroutine, attempt)
+    running = _current.get(None) if context is None else context.get(_current)
+    if running is not None:
+        coroutine = _Guarded(coroutine, running)
     return asyncio.Task(coroutine, loop=loop, **options)

@@ -26,7 +26,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME, extra=AS_IT_CAME)]
 BillStatus = Annotated[str, Meta(extra=AS_IT_CAME)]
 
 
-class ServiceFeatureAttribute(msgspec.Struct, frozen=True):
+class ServiceFeatureAttribute(msgspec.Struct, frozen=True, gc=False):
     """An attribute of a service feature."""
 
     name: str | None = None
@@ -34,7 +34,7 @@ class ServiceFeatureAttribute(msgspec.Struct, frozen=True):
     values: list[str] | None = None
 
 
-class ServiceFeature(msgspec.Struct, frozen=True):
+class ServiceFeature(msgspec.Struct, frozen=True, gc=False):
     """A service feature as it is in effect for the account."""
 
     name: str | None = None
@@ -42,7 +42,7 @@ class ServiceFeature(msgspec.Struct, frozen=True):
     attributes: list[ServiceFeatureAttribute] | None = None
 
 
-class AddOnProduct(msgspec.Struct, frozen=True):
+class AddOnProduct(msgspec.Struct, frozen=True, gc=False):
     """An add-on product assigned to the account."""
 
     i_product: int | None = None
@@ -55,7 +55,7 @@ class AddOnProduct(msgspec.Struct, frozen=True):
     addon_effective_to: str | None = None
 
 
-class AccountInfo(msgspec.Struct, frozen=True):
+class AccountInfo(msgspec.Struct, frozen=True, gc=False):
     """The account as PortaBilling had it when NSPS enriched the event. Has personal fields: never log it."""
 
     i_account: int | None = None
@@ -88,7 +88,7 @@ class AccountInfo(msgspec.Struct, frozen=True):
         return status is not None and status.strip().casefold() in IN_SERVICE and not self.blocked
 
 
-class CardInfo(msgspec.Struct, frozen=True):
+class CardInfo(msgspec.Struct, frozen=True, gc=False):
     """A SIM card."""
 
     i_sim_card: int | None = None
@@ -99,7 +99,7 @@ class CardInfo(msgspec.Struct, frozen=True):
     status: str | None = None
 
 
-class AccessPolicyAttribute(msgspec.Struct, frozen=True):
+class AccessPolicyAttribute(msgspec.Struct, frozen=True, gc=False):
     """An attribute of an access policy, e.g. group ``lte.wtl``, name ``cs_profile``."""
 
     group_name: str | None = None
@@ -115,7 +115,7 @@ class AccessPolicyAttribute(msgspec.Struct, frozen=True):
         return self.value
 
 
-class AccessPolicyInfo(msgspec.Struct, frozen=True):
+class AccessPolicyInfo(msgspec.Struct, frozen=True, gc=False):
     """An access policy of the account."""
 
     i_access_policy: int | None = None
@@ -128,7 +128,7 @@ class AccessPolicyInfo(msgspec.Struct, frozen=True):
         return next((value for value in found if value is not None), None)
 
 
-class ProductInfo(msgspec.Struct, frozen=True):
+class ProductInfo(msgspec.Struct, frozen=True, gc=False):
     """The product of the account."""
 
     i_product: int | None = None
@@ -138,7 +138,7 @@ class ProductInfo(msgspec.Struct, frozen=True):
     addon_priority: int | None = None
 
 
-class CounterInfo(msgspec.Struct, frozen=True):
+class CounterInfo(msgspec.Struct, frozen=True, gc=False):
     """A bundle's counter; ``remaining`` and ``allocated_amount`` are numbers or texts such as ``N/A``."""
 
     service_name: str | None = None
@@ -155,7 +155,7 @@ class CounterInfo(msgspec.Struct, frozen=True):
     allocated_amount: int | float | str | None = None
 
 
-class PBData(msgspec.Struct, frozen=True):
+class PBData(msgspec.Struct, frozen=True, gc=False):
     """What NSPS added to the event: a snapshot of PortaBilling as of ``updated_at``.
 
     A part that did not come (or came as null) reads as one whose fields are all None, so
@@ -179,12 +179,12 @@ class PBData(msgspec.Struct, frozen=True):
     @property
     def sim_info(self) -> CardInfo:
         """The SIM card."""
-        return self._sim_info or _NO_CARD
+        return self._sim_info or NO_CARD
 
     @property
     def prev_sim_info(self) -> CardInfo:
         """The SIM card that a ``SIM/Replaced`` took away."""
-        return self._prev_sim_info or _NO_CARD
+        return self._prev_sim_info or NO_CARD
 
     @property
     def access_policy_info(self) -> AccessPolicyInfo:
@@ -211,7 +211,7 @@ class PBData(msgspec.Struct, frozen=True):
         return self._product_info or _NO_PRODUCT
 
 
-class ESPFEvent(msgspec.Struct, frozen=True):
+class ESPFEvent(msgspec.Struct, frozen=True, gc=False):
     """The PortaBilling event: its type and its variables as they were."""
 
     event_type: Name
@@ -223,7 +223,7 @@ class ESPFEvent(msgspec.Struct, frozen=True):
         return self._variables if self._variables is not None else {}
 
 
-class EventBody(msgspec.Struct, frozen=True):
+class EventBody(msgspec.Struct, frozen=True, gc=False):
     """The body of ``POST /process-event``."""
 
     data: ESPFEvent
@@ -240,5 +240,5 @@ class EventBody(msgspec.Struct, frozen=True):
         return self._pb_data or _NO_PB_DATA
 
 
-_NO_ACCOUNT, _NO_CARD, _NO_POLICY, _NO_PRODUCT = AccountInfo(), CardInfo(), AccessPolicyInfo(), ProductInfo()
+_NO_ACCOUNT, NO_CARD, _NO_POLICY, _NO_PRODUCT = AccountInfo(), CardInfo(), AccessPolicyInfo(), ProductInfo()
 _NO_PB_DATA = PBData()

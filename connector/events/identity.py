@@ -32,7 +32,7 @@ def plain_id(value: Any) -> str | None:
     ``7``, ``"7"``, ``"007"``, ``7.0`` and ``" 7 "`` are ``7``. A text that is no number stays as it is, without the
     white space around it. Lists, objects and booleans are no ids: None.
     """
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return None
     if isinstance(value, int):
         return str(value)
@@ -72,8 +72,7 @@ class Identity(msgspec.Struct, frozen=True):
     @property
     def key(self) -> bytes:
         """16 bytes for the identity; all identities with one ``event_id`` share the first 8 (``id_prefix``)."""
-        rest = "\x00".join(("" if part is None else f"={part}") for part in (self.i_env, self.i_event, self.event_type))
-        return id_prefix(self.event_id) + _hash(rest)
+        return id_prefix(self.event_id) + _hash(f"{_part(self.i_env)}\0{_part(self.i_event)}\0={self.event_type}")
 
     def idempotency_key(self, handler: str, event_id: str) -> str:
         """The key that an external system is given: the same over all attempts and retries, another for each handler.
@@ -81,18 +80,22 @@ class Identity(msgspec.Struct, frozen=True):
         ``event_id`` is the generated one of an event whose identity is not known.
         """
         parts = (self.event_id or "", self.i_env, self.i_event, self.event_type) if self.known else (event_id,)
-        text = "\x00".join(("" if part is None else f"={part}") for part in (*parts, handler))
+        text = "\0".join(_part(part) for part in (*parts, handler))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def id_prefix(event_id: str | None) -> bytes:
     """The first half of the keys of all identities with this ``event_id``."""
-    return _hash("" if event_id is None else f"={event_id}")
+    return _hash(_part(event_id))
 
 
 def own_key(event_id: str) -> bytes:
     """The key of an event whose identity is not known, under its generated id: equal to that of no identity."""
     return id_prefix(event_id) + _hash("?")
+
+
+def _part(part: str | None) -> str:
+    return "" if part is None else f"={part}"
 
 
 def _hash(text: str) -> bytes:

@@ -10,6 +10,9 @@ from typing import Final, TypeVar
 
 ANY: Final = "*"
 
+MOST_TYPES: Final = 1000
+"""Event types for which is remembered what was found for them; senders may make up more."""
+
 Value = TypeVar("Value")
 
 

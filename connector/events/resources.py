@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import msgspec
 
-from connector.events.body import EventBody
+from connector.events.body import NO_CARD, EventBody
 from connector.events.event_types import ROLES, UNKNOWN, Role, kind_of
 from connector.events.identity import plain_id
 from connector.events.paths import Path, split
@@ -263,6 +263,8 @@ def _card(body: EventBody) -> str | None:
 
 def _previous_card(body: EventBody) -> str | None:
     card = body.pb_data.prev_sim_info
+    if card is NO_CARD:
+        return None
     return _imsi(card.imsi, body) or _iccid(card.iccid, body) or _internal("i_sim_card", card.i_sim_card, body)
 
 

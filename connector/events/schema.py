@@ -9,9 +9,9 @@ from connector.errors import ConnectorError, Detail, Invalid
 from connector.events.body import MAX_NAME
 from connector.events.event import Event
 from connector.events.event_types import kind_of
-from connector.events.identity import identity_of, says_nothing
+from connector.events.identity import identity_of
 from connector.events.paths import Path, descend, is_absent
-from connector.events.patterns import best
+from connector.events.patterns import MOST_TYPES, best
 from connector.events.reading import REQUIRED, Reading, document_of, kind_of_value, read
 from connector.events.resources import Order
 
@@ -32,9 +32,6 @@ _ONE_RESOURCE: Final = (
     "ORDER_BY is the default of an earlier version: a card that moves between accounts is not kept in order, nor are"
     " customers, numbers and invoices; leave it empty to order by what each type touches (docs/nsps.md)"
 )
-
-MOST_TYPES: Final = 1000
-"""Event types for which is remembered what they need; senders may make up more."""
 
 
 class Schema:
@@ -74,13 +71,11 @@ class Schema:
             raise Invalid(details=[*error.details, *self._also_missing(raw, error.details)]) from None
         body = reading.body
         event_type = body.data.event_type
-        if event_type.isspace() or _CONTROL.search(event_type):
-            text = "A name without control characters is expected"
-            raise Invalid(details=[Detail(["data", "event_type"], text)])
         if details := self._missing(event_type, reading):
             raise Invalid(details=details)
+        identity = identity_of(body)
         event_id = body.event_id
-        if not event_id or says_nothing(event_id):
+        if event_id is None or identity.event_id is None:
             event_id = str(uuid4())
         elif not event_id.isprintable():
             event_id = _escaped(event_id)
@@ -92,7 +87,7 @@ class Schema:
             unique_id,
             accepted_at,
             reading.raw,
-            _identity=identity_of(body),
+            _identity=identity,
             _reading=reading,
         )
 
@@ -112,6 +107,9 @@ class Schema:
     def _paths(self, event_type: str) -> tuple[Path, ...]:
         paths = self._by_event_type.get(event_type)
         if paths is None:
+            if event_type.isspace() or _CONTROL.search(event_type):
+                text = "A name without control characters is expected"
+                raise Invalid(details=[Detail(["data", "event_type"], text)])
             by_type = [_BILL_STATUS] if self.by_type and kind_of(event_type).has_account else []
             paths = (*by_type, *self.required, *(best(self.require, event_type) or ()))
             if len(self._by_event_type) < MOST_TYPES:

@@ -18,7 +18,7 @@ import msgspec
 from connector.errors import ConnectorError
 from connector.events.body import EventBody
 from connector.events.event import Event
-from connector.events.times import parse_time
+from connector.events.times import is_time, parse_time
 
 AHEAD: Final = 3600.0
 """Seconds that a sender's clock may be ahead of the connector's."""
@@ -65,7 +65,7 @@ def snapshot(body: EventBody, seq: int, event_id: str, now: float | None = None)
 
 def unreadable_times(body: EventBody) -> list[str]:
     """The paths of the times that stand in a body and cannot be read."""
-    return [path for path, text in _times(body) if text not in (None, "") and parse_time(text) is None]
+    return [path for path, text in _times(body) if text not in (None, "") and not is_time(text)]
 
 
 def _times(body: EventBody) -> tuple[tuple[str, Any], ...]:

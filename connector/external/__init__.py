@@ -21,7 +21,6 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar, cast
 
-from connector.external.attempt import attempting
 from connector.external.client import Target, TargetState
 from connector.external.hooks import Verdict, on_response
 from connector.external.response import (
@@ -51,7 +50,6 @@ __all__ = [
     "TargetUnavailable",
     "Targets",
     "Verdict",
-    "attempting",
     "from_thread",
     "on_response",
     "running",

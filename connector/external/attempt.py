@@ -1,11 +1,9 @@
 """The attempt that a call belongs to: whose event it is for, and whether a call was made before.
 
-The worker that runs an attempt enters ``attempting``; what runs within, in whichever task or thread, belongs to it.
+The worker that runs an attempt calls ``begin``; what runs in that context, in whichever task or thread, belongs to it.
 Without it (a test, a task of the author's own) a call stands for itself.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
@@ -30,15 +28,9 @@ class Calls:
 _calls: Final[ContextVar[Calls | None]] = ContextVar("calls", default=None)
 
 
-@contextmanager
-def attempting(event: Event, handler: str = "") -> Iterator[Calls]:
-    """Within it, calls belong to an attempt of the handler of this name to handle ``event``."""
-    calls = Calls(event, handler)
-    token = _calls.set(calls)
-    try:
-        yield calls
-    finally:
-        _calls.reset(token)
+def begin(event: Event, handler: str) -> None:
+    """From now on, calls in this context belong to an attempt of the handler of this name to handle ``event``."""
+    _calls.set(Calls(event, handler))
 
 
 def calls_of(event: Event | None) -> Calls:

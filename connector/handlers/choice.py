@@ -21,13 +21,19 @@ class Handlers:
                 by_type.setdefault(name, []).append(handler)
         self._any_latest = any(handler.latest_only for handler in handlers)
         self._by_type = {name: tuple(several) for name, several in by_type.items()}
+        self._found: dict[str, tuple[Handler, ...]] = {}
 
     def find(self, event_type: str) -> tuple[Handler, ...]:
         """Who takes events of this type, in the order in which they are run; empty where nobody does.
 
         The handlers of the type itself; where there are none those of the best pattern (``connector.events.patterns``).
         """
-        return patterns.best(self._by_type, event_type) or ()
+        found = self._found.get(event_type)
+        if found is None:
+            found = patterns.best(self._by_type, event_type) or ()
+            if len(self._found) < patterns.MOST_TYPES:
+                self._found[event_type] = found
+        return found
 
     @property
     def require(self) -> dict[str, tuple[str, ...]]:

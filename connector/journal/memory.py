@@ -44,6 +44,8 @@ _NAMES: Final = {PENDING: "pending", WAITING: "waiting", HELD: "held"}
 class _Record:
     """A series: what stands in the rows of a durable store."""
 
+    __slots__ = ("attempts", "due", "earlier", "ended", "entry", "marks", "ms", "state", "steps")
+
     def __init__(self, entry: Entry, earlier: int | None, marks: Marks) -> None:
         self.entry = entry
         self.earlier = earlier
@@ -152,7 +154,8 @@ class MemoryStore(Store):
         for entry, outcome in batch.settles:
             counts = self._is_current(entry)
             counted.append(counts)
-            self._newest.update(outcome.applied)  # also where it does not count: what was done outside was done
+            if outcome.applied:
+                self._newest.update(outcome.applied)  # also where it does not count: what was done outside was done
             if counts:
                 self._settle(self._open[entry.seq], outcome, unblocked)
         batch.counted = counted
@@ -167,12 +170,13 @@ class MemoryStore(Store):
 
     def _settle(self, record: _Record, outcome: Outcome, unblocked: dict[int, Entry | None]) -> None:
         self._counts["retried" if outcome.state == "waiting" else outcome.state] += 1
-        record.steps.update({step.handler: step for step in outcome.steps})
+        if outcome.steps:
+            record.steps.update({step.handler: step for step in outcome.steps})
         attempt, now = record.entry.attempt, self._clock()
         if outcome.final:
             attempts = attempt - (outcome.state == "superseded")  # which is without an attempt
             record.ms = outcome.ms
-            unblocked |= dict.fromkeys(self.end(record.entry.seq, outcome.state, attempts, outcome.reason))
+            unblocked.update(dict.fromkeys(self.end(record.entry.seq, outcome.state, attempts, outcome.reason)))
             return
         record.attempts.append(Attempt(attempt, now, outcome.ms, outcome.reason))
         self._replace(record, attempt + 1)
@@ -237,10 +241,11 @@ class MemoryStore(Store):
             self._well.discard(record.entry.event.key)
         else:
             self._well.add(record.entry.event.key)
+        record.entry.event.forget()
         self._ended[seq] = record
         if len(self._ended) > ENDED:
             self._ended.popitem(last=False)
-        for mark in dict(record.marks):  # two handlers may write the same
+        for mark in dict(record.marks) if record.marks else ():  # two handlers may write the same
             self._marked[mark].pop(seq, None)
             if not self._marked[mark]:
                 del self._marked[mark]

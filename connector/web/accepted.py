@@ -22,8 +22,8 @@ def accepted(request: web.Request) -> web.StreamResponse:
     it, the one piece would not.
     """
     if request.version == HttpVersion11 and request.keep_alive and not request.protocol.writing_paused:
-        return _ACCEPTED
-    return _ACCEPTED.as_response()
+        return ACCEPTED
+    return ACCEPTED.as_response()
 
 
 class OnePiece(web.StreamResponse):
@@ -48,7 +48,8 @@ class OnePiece(web.StreamResponse):
         return True
 
 
-_ACCEPTED: Final = OnePiece(status=202)
+ACCEPTED: Final = OnePiece(status=202)
+"""The one that serves all."""
 
 _made = (0, b"")
 

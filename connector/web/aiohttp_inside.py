@@ -30,7 +30,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from connector.errors import ConnectorError
-from connector.web.accepted import OnePiece
+from connector.web.accepted import ACCEPTED, OnePiece
 from connector.web.refusals import refuse_no_request, say_failed
 from connector.web.responses import BadRequest, BrokenOff, HeadTimeout, answer_to
 
@@ -125,6 +125,11 @@ class Connection(RequestHandler):
             self._begun_at = self._begun_at if self._begun else self._loop.time()
             self._begun += len(data)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Resume where it was paused. aiohttp parses nothing and asks the transport each time a body is read."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep a connection whose client has sent its FIN until its requests have their answers.
 
@@ -199,7 +204,7 @@ class Connection(RequestHandler):
         aiohttp answers in plain text what its router refuses by itself (CONNECT, a target without a path), and reads
         the body of a refused request to its end, or takes what follows for it.
         """
-        if isinstance(resp, web.HTTPException):
+        if resp is not ACCEPTED and isinstance(resp, web.HTTPException):
             resp = refuse_no_request(request, resp.status, resp)
         if self._broken or not request.content.is_eof():
             return self._answer_and_linger(request, _last(resp), start_time)

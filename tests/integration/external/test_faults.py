@@ -18,7 +18,7 @@ from typing import cast
 import pytest
 from aiohttp import web
 
-from connector.external import Kind, TargetDead, TargetRetry, TargetUnavailable, aiohttp_inside, attempting
+from connector.external import Kind, TargetDead, TargetRetry, TargetUnavailable, aiohttp_inside, attempt
 from connector.external import tls as tls_files
 from tests.integration.external.targets import Seen, calling, standing, talking, until
 from tests.unit.external.events import event
@@ -281,10 +281,10 @@ async def test_a_later_call_of_an_attempt_that_is_refused_for_now_spends_the_att
             return web.Response(status=200 if len(standin.seen) == 1 else 429, headers={"Retry-After": "7"})
 
         standin.answer = second_is_limited
-        with attempting(event()):
-            await caller.target.post(json={})
-            with pytest.raises(TargetRetry, match="answered 429") as refused:
-                await caller.target.post(json={}, step="second")
+        attempt.begin(event(), "")
+        await caller.target.post(json={})
+        with pytest.raises(TargetRetry, match="answered 429") as refused:
+            await caller.target.post(json={}, step="second")
         assert refused.value.after == 7
 
 

@@ -21,7 +21,7 @@ from connector.external import (
     TargetRetry,
     TargetUnavailable,
     Verdict,
-    attempting,
+    attempt,
     from_thread,
     hooks,
     on_response,
@@ -249,7 +249,8 @@ NAMES = {"firstname": "Ann", "lastname": "Tester", "email": "ann@mail.example", 
 async def test_what_a_target_says_names_nobody_and_no_secret(said: str, log_lines: Lines) -> None:
     there = StandIn(reply(422, text=said), TARGET_AUTH="bearer", TARGET_TOKEN="hidden-token-of-tests", LOG_CALLS="true")
     its = event(account_info=NAMES, sim_info={"imsi": "001010000000001", "msisdn": 15550100001})
-    with attempting(its), pytest.raises(TargetDead) as dead:
+    attempt.begin(its, "")
+    with pytest.raises(TargetDead) as dead:
         await there.put("/sims/{imsi}", {"imsi": "001010000000001"}, json={})
     shown = str(dead.value) + json.dumps(log_lines())
     for hidden in (
