@@ -10,7 +10,7 @@ from typing import Final
 
 from connector.errors import InUse, StartError
 from connector.journal.sqlite.remembered import SCHEMA as IDS_SCHEMA
-from connector.journal.sqlite.wal import LOG_BYTES
+from connector.journal.sqlite.wal import leave_log
 
 APPLICATION_ID: Final = 0x4E535053
 """Marks the file as a journal ("NSPS")."""
@@ -146,8 +146,7 @@ class JournalFile:
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
         db.execute("PRAGMA secure_delete = FAST")  # some builds write zeros over all that is pruned, into the log
-        db.execute("PRAGMA wal_autocheckpoint = 0")
-        db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+        leave_log(db)
         db.execute("PRAGMA foreign_keys = OFF")
         return db
 

@@ -21,6 +21,7 @@ from connector.journal.outside import Outside
 from connector.journal.queries import Query
 from connector.journal.sqlite.history import connect
 from connector.journal.sqlite.store import SqliteStore
+from connector.journal.sqlite.wal import leave_log
 from connector.journal.store import Batch, StoreError
 
 ANSWER_SECONDS: Final = 15.0
@@ -77,7 +78,7 @@ async def send(store: SqliteStore, path: Path, command: Command) -> CommandResul
 async def _leave(path: Path, command: Command) -> CommandResult:
     try:
         with closing(sqlite3.connect(path, timeout=5.0, isolation_level=None)) as db:
-            db.execute("PRAGMA wal_autocheckpoint = 0")  # that is the owner's
+            leave_log(db)
             (number,) = db.execute(
                 "INSERT INTO commands (made_at, command) VALUES (?, ?) RETURNING number",
                 (time.time(), msgspec.json.encode(command).decode()),

@@ -183,7 +183,6 @@ class SqliteStore(Store):
             if self._connection is None:
                 self._connection = self._file.connect()
                 self._begin()
-            self._still_owner()
             write_a_page(self._db)
             self._look_at_disk()
         except (sqlite3.Error, OSError) as fault:
@@ -299,6 +298,7 @@ class SqliteStore(Store):
         db = self._db
         self._data_version = -1  # each connection counts anew: what came before this one is looked at, too
         db.execute("BEGIN IMMEDIATE")
+        self._still_owner()
         self._ids = RememberedIds(db)
         self._open_order = Order(db)
         if self._ordering:

@@ -136,6 +136,12 @@ class WriteAheadLog:
         self._held = size > HELD_BYTES
 
 
+def leave_log(db: sqlite3.Connection) -> None:
+    """Let a connection write to the log and never move it: that is done here. Raises sqlite3.Error."""
+    db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+    db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}").fetchall()
+
+
 def write_a_page(db: sqlite3.Connection) -> None:
     """Commit a page that says what it said before. Raises sqlite3.Error where nothing can be written.
 

@@ -3,8 +3,7 @@
 import asyncio
 import os
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -104,18 +103,6 @@ async def test_outcome_during_a_full_disk_is_noted_after_it(disk: FaultyDisk, tm
         assert await connector.ended() == 0
         assert (await connector.line("server.drained"))["left"] == 0
     assert [line.event_id for line in handled(tmp_path / "handled")] == ["event"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting is not allowed here; the disk of disk.c stands in for it")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 async def test_disk_that_is_really_full_loses_nothing_and_is_used_again(small_disk: Path, tmp_path: Path) -> None:

@@ -284,6 +284,18 @@ async def test_journal_recovers_by_itself_and_notes_what_was_settled_meanwhile(s
     assert await setup.journal.keep(event("refused")) is Kept.NEW
 
 
+async def test_outcome_that_met_the_failure_itself_is_noted_without_waiting_for_another_event(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group, "IDLE_INTERVAL", 3600.0)
+    first = await setup.taken(event())
+    with Locked(setup.path):
+        setup.journal.settle(first, DONE)
+        await _failed(setup.journal)
+    await setup.until(lambda: bool(setup.settled))
+    assert setup.journal.size == 0
+
+
 async def test_failed_journal_tries_again_after_a_rest_and_not_at_once(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,6 +353,24 @@ async def test_owner_that_was_replaced_changes_nothing_and_has_to_end(setup: Set
     again = await setup.reopened()
     found = await again.journal.ask(Find(Filter(), 9))
     assert [(each.event_id, each.state) for each in found] == [(first.event.event_id, "pending")]
+    await again.journal.close()
+
+
+async def test_owner_that_was_replaced_while_the_disk_failed_changes_nothing_and_has_to_end(setup: Setup) -> None:
+    first = await setup.taken(event())
+    with sqlite3.connect(setup.path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        setup.journal.settle(first, DONE)
+        await _failed(setup.journal)
+        other.execute("UPDATE meta SET epoch = epoch + 1")
+        other.execute("INSERT INTO commands (made_at, command) VALUES (-1e9, 'for the new owner')")
+        other.execute("COMMIT")
+        assert await setup.journal.lost() == "another process has taken the journal over"
+        await setup.journal.close()
+        assert other.execute("SELECT count(*) FROM commands").fetchone() == (1,)
+    other.close()
+    again = await setup.reopened()
+    assert [each.state for each in await again.journal.ask(Find(Filter(), 9))] == ["pending"]
     await again.journal.close()
 
 

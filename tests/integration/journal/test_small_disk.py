@@ -3,16 +3,22 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from connector.errors import NoRoom
+from connector.journal.commands import Command
 from connector.journal.group_commit import GroupCommitJournal
-from connector.journal.sqlite import upkeep, wal
+from connector.journal.sqlite import outside, upkeep, wal
+from connector.journal.sqlite.wal import WriteAheadLog
+from connector.journal.store import Batch, StoreError
 from tests.conftest import Lines
 from tests.journal_support.batches import keep, settle
 from tests.journal_support.engines import DONE, TIMEOUT, Clock, sqlite_store
@@ -133,3 +139,113 @@ def test_reader_that_holds_the_log_back_is_told_and_the_log_is_cut_when_it_has_g
         while store.upkeep():
             pass
         assert Path(f"{path}-wal").stat().st_size < 16 * 1024
+
+
+def test_disk_that_stays_full_does_not_count_as_recovered(small_disk: Path) -> None:
+    with closing(sqlite_store(small_disk / "journal.db", Clock())) as store:
+        store.open()
+        ballast = small_disk / "ballast"
+        ballast.write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize))
+        with pytest.raises(StoreError, match="full"):
+            keep(store, *(event(padding=20_000) for _ in range(1000)))
+        with pytest.raises(StoreError, match="full"):
+            store.recover()
+        ballast.unlink()
+        store.recover()
+        keep(store, event())
+
+
+def _start_of(log: Path) -> bytes:
+    """What is drawn anew each time that a log is used from its start (SQLite, "WAL Format", salt-1 and salt-2)."""
+    return log.read_bytes()[16:24]
+
+
+@pytest.fixture
+def log(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[WriteAheadLog, sqlite3.Connection]]:
+    """A log that is large enough to be moved, and the connection that writes it."""
+    monkeypatch.setattr(wal, "LOG_BYTES", MIB)
+    monkeypatch.setattr(wal, "MARGIN_BYTES", 0)
+    store = sqlite_store(path, Clock())
+    store.open()
+    keep(store, event(padding=2 * MIB))
+    yield store._log, store._db
+    store.close()
+
+
+def _until_moved(log: WriteAheadLog) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not log.due:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_log_is_used_from_its_start_although_commits_never_pause(
+    path: Path, log: tuple[WriteAheadLog, sqlite3.Connection]
+) -> None:
+    file, before = Path(f"{path}-wal"), _start_of(Path(f"{path}-wal"))
+    log_, db = log
+    held = threading.Event()
+    log_._aside.submit(held.wait, TIMEOUT)
+    log_.step(db)
+    wal.write_a_page(db)
+    held.set()
+    _until_moved(log_)
+    wal.write_a_page(db)
+    log_.step(db)
+    assert _start_of(file) == before
+    wal.write_a_page(db)
+    assert _start_of(file) != before
+    assert file.stat().st_size <= MIB
+
+
+def test_no_commit_uses_the_log_from_its_start_while_it_is_moved_aside(
+    path: Path, log: tuple[WriteAheadLog, sqlite3.Connection]
+) -> None:
+    log_, db = log
+    log_._move(db)  # all of it: the next commit may use the log from its start
+    held, before = threading.Event(), _start_of(Path(f"{path}-wal"))
+    log_._aside.submit(held.wait, TIMEOUT)
+    log_.step(db)
+    after = _start_of(Path(f"{path}-wal"))  # of the page that was written before
+    for _ in range(3):
+        wal.write_a_page(db)
+        assert _start_of(Path(f"{path}-wal")) == after != before
+    held.set()
+    _until_moved(log_)
+    log_.step(db)
+    wal.write_a_page(db)
+    assert _start_of(Path(f"{path}-wal")) != after
+
+
+def test_nobody_writes_while_the_log_is_moved_between_two_commits(
+    path: Path, log: tuple[WriteAheadLog, sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_, db = log
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+    tried = []
+
+    def connect_and_try(*arguments: Any, **named: Any) -> sqlite3.Connection:
+        with closing(connect(path, timeout=0, isolation_level=None)) as command:
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                command.execute("BEGIN IMMEDIATE")
+            tried.append(command)
+        return connect(*arguments, **named)
+
+    monkeypatch.setattr(sqlite3, "connect", connect_and_try)
+    assert log_._move(db)
+    assert tried
+
+
+def test_command_to_a_running_connector_does_not_move_the_log(path: Path) -> None:
+    with closing(sqlite_store(path, Clock())) as store:
+        store.open()
+        keep(store, event(padding=20 * MIB))  # so much that SQLite would move it by itself
+        size = path.stat().st_size
+        sending = outside.send(sqlite_store(path, Clock()), path, Command("pause", []))
+        command = threading.Thread(target=asyncio.run, args=(sending,))
+        command.start()
+        while command.is_alive():
+            store.commit(Batch())
+            command.join(0.01)
+        assert path.stat().st_size == size
+        assert store._db.execute("SELECT paused FROM meta").fetchone() == (1,)
