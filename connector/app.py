@@ -47,24 +47,9 @@ class Connector:
         self.answers = (
             Answers(settings.outcome_timeout, durable=self.journal.durable) if settings.response == "outcome" else None
         )
-        self.targets = external.Targets(
-            settings,
-            clock,
-            release=self.journal.wake,
-            note=self.journal.note_target,
-        )
+        self.targets = external.Targets(settings, clock, release=self.journal.wake, note=self.journal.note_target)
         self._find_targets()
-        self.workers = Workers(
-            self.journal,
-            self.handlers,
-            RetryPolicy(settings.retry_base, settings.retry_max, settings.max_attempts, settings.max_age),
-            count=settings.workers,
-            timeout=settings.handler_timeout,
-            hold_dead=settings.on_dead == "hold",
-            clock=clock,
-            answers=self.answers,
-            crashes=Crashes(_beside(settings.journal_path), settings.workers),
-        )
+        self.workers = self._workers(clock)
         self.accept = Accept(
             self.schema,
             self.journal,
@@ -77,6 +62,20 @@ class Connector:
         self.leaving = False
         self.app = application(settings, self.accept, self.health)
         self.app.cleanup_ctx.append(self._run)
+
+    def _workers(self, clock: Callable[[], float]) -> Workers:
+        settings = self.settings
+        return Workers(
+            self.journal,
+            self.handlers,
+            RetryPolicy(settings.retry_base, settings.retry_max, settings.max_attempts, settings.max_age),
+            count=settings.workers,
+            timeout=settings.handler_timeout,
+            hold_dead=settings.on_dead == "hold",
+            clock=clock,
+            answers=self.answers,
+            crashes=Crashes(_beside(settings.journal_path), settings.workers),
+        )
 
     def _find_targets(self) -> None:
         """Raises StartError where a handler's text asks for a target that no setting names."""

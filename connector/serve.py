@@ -99,44 +99,16 @@ async def serve(settings: Settings) -> int:
     secret_files = SecretFiles(os.environ, connector.take_secrets)
     if secret_files:
         loop.add_signal_handler(signal.SIGHUP, secret_files.read)
-    path = settings.journal_path
-    is_new = path is not None and not path.exists()
+    is_new = settings.journal_path is not None and not settings.journal_path.exists()
     try:
         port = await server.start()
         secret_files.watch()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD, 20, 20)
-        _log.info(
-            f"Listening on {settings.host}:{port}",
-            action="server.started",
-            host=settings.host,
-            port=port,
-            path=settings.event_path,
-            journal=settings.journal_url,
-            journal_is_new=is_new,
-            journal_bytes=path.stat().st_size if path is not None else 0,
-            handlers=connector.handlers.types,
-        )
-        if path is not None and (kind := ephemeral(path)):
-            _log.warning(
-                f"The journal {path} lies on {kind}, which does not last: mount a volume there",
-                action="journal.ephemeral",
-                path=str(path),
-                file_system=kind,
-            )
+        _collect_rarely()
+        _announce(connector, port, is_new=is_new)
         lost = asyncio.ensure_future(connector.lost())
         await asyncio.wait({stop, lost}, return_when=asyncio.FIRST_COMPLETED)
         reason = stop.result() if stop.done() else lost.result()
-        _log.info(f"Stopping: {reason}", action="server.draining", reason=reason)
-        connector.leave()
-        server.leave()
-        if settings.drain_delay:
-            await asyncio.wait({lost}, timeout=settings.drain_delay)
-        lost.cancel()
-        connector.stop_accepting()
-        server.close()
-        await connector.drain()
+        await _drain(connector, server, reason, lost)
     finally:
         secret_files.stop()
         await server.stop()
@@ -147,6 +119,49 @@ async def serve(settings: Settings) -> int:
         log.writer.flush()
         os._exit(code)
     return code
+
+
+def _collect_rarely() -> None:
+    """Leave what the start has made to no garbage collection, and collect seldom from now on."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
+
+
+def _announce(connector: Connector, port: int, *, is_new: bool) -> None:
+    """Say where the connector listens and what it starts with; ``is_new``: the journal's file was made just now."""
+    settings, path = connector.settings, connector.settings.journal_path
+    _log.info(
+        f"Listening on {settings.host}:{port}",
+        action="server.started",
+        host=settings.host,
+        port=port,
+        path=settings.event_path,
+        journal=settings.journal_url,
+        journal_is_new=is_new,
+        journal_bytes=path.stat().st_size if path is not None else 0,
+        handlers=connector.handlers.types,
+    )
+    if path is not None and (kind := ephemeral(path)):
+        _log.warning(
+            f"The journal {path} lies on {kind}, which does not last: mount a volume there",
+            action="journal.ephemeral",
+            path=str(path),
+            file_system=kind,
+        )
+
+
+async def _drain(connector: Connector, server: HttpServer, reason: str, lost: asyncio.Future[str]) -> None:
+    """Stop in order: not ready, no new connection, no new event, and what runs ends; ``lost`` cuts the delay short."""
+    _log.info(f"Stopping: {reason}", action="server.draining", reason=reason)
+    connector.leave()
+    server.leave()
+    if connector.settings.drain_delay:
+        await asyncio.wait({lost}, timeout=connector.settings.drain_delay)
+    lost.cancel()
+    connector.stop_accepting()
+    server.close()
+    await connector.drain()
 
 
 def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:

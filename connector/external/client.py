@@ -138,24 +138,12 @@ class Target:
         self._hold, self._release = hold, release
         self._gives_back = settings.response != "outcome"
         self._masks = Masks(secrets_of(settings))
-        prefix = name.upper()
-        self._wire: Sender = wire or Wire(
-            Trust(settings.target_ca_file, settings.target_cert_file, settings.target_key_file, prefix=prefix),
-            settings.target_timeout,
-            settings.target_connect_timeout,
-        )
+        self._wire: Sender = wire or _wire(settings, name)
         self._rate = RateLimit(
             settings.target_rate, settings.target_burst or round(settings.target_rate), clock, asyncio.sleep
         )
         self._breaker = Breaker(
-            Rules(
-                settings.breaker_failures,
-                settings.breaker_share,
-                settings.breaker_calls,
-                settings.breaker_cool_down,
-                settings.breaker_cool_down_max,
-                settings.retry_max,
-            ),
+            _rules(settings),
             settings.target_concurrency or settings.workers,
             name=name,
             later=self._later,
@@ -445,6 +433,22 @@ class Target:
             "status": status,
         }
         facts.called(event, message, time.monotonic() - started, more)
+
+
+def _wire(settings: Settings, name: str) -> Wire:
+    files = settings.target_ca_file, settings.target_cert_file, settings.target_key_file
+    return Wire(Trust(*files, prefix=name.upper()), settings.target_timeout, settings.target_connect_timeout)
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        settings.breaker_failures,
+        settings.breaker_share,
+        settings.breaker_calls,
+        settings.breaker_cool_down,
+        settings.breaker_cool_down_max,
+        settings.retry_max,
+    )
 
 
 def _checked(

@@ -154,21 +154,24 @@ class Operator(ABC):
         return "discarded" if self.give_up_dead(seq, "discarded by an operator; was dead") else "ended well already"
 
     def _release(self, resource: str) -> str:
-        event = self.first(resource)
-        if event is None:
-            return NOTHING_OPEN
-        if event.state == PENDING:
-            return f"not blocked by an event of its own: {_WAITS_OR_RUNS[event.blockers > 0]}"
-        return self._try(event)
+        event = self._blocking(resource)
+        return event if isinstance(event, str) else self._try(event)
 
     def _skip(self, resource: str) -> str:
+        event = self._blocking(resource)
+        if isinstance(event, str):
+            return event
+        self._end(event, "dead", f"skipped by an operator: {self.reason(event.seq)}")
+        return "skipped"
+
+    def _blocking(self, resource: str) -> OpenEvent | str:
+        """The event that blocks a resource; why none does, as a sentence."""
         event = self.first(resource)
         if event is None:
             return NOTHING_OPEN
         if event.state == PENDING:
             return f"not blocked by an event of its own: {_WAITS_OR_RUNS[event.blockers > 0]}"
-        self._end(event, "dead", f"skipped by an operator: {self.reason(event.seq)}")
-        return "skipped"
+        return event
 
     def _pause(self, paused: bool) -> str:
         self.pause(paused)

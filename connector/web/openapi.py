@@ -72,52 +72,50 @@ def describe(event_path: str, rules: Schema) -> dict[str, Any]:
         if name not in answers:
             _take_other_forms(component)
     components[_EVENT] = _required_here(components.pop(_EVENT), rules)
-
-    def answer(text: str, schema: dict[str, Any]) -> dict[str, Any]:
-        return {"description": text, "content": {"application/json": {"schema": schema}}}
-
-    refusals = {str(code): answer(text, refused) for code, text in _REFUSALS.items()}
     return {
         "openapi": "3.1.0",
         "info": {"title": "NSPS connector", "version": __version__},
-        "paths": {
-            event_path: {
-                "post": {
-                    "summary": "Take an event",
-                    "description": "202 once the event is kept, also for one that was sent before. " + _needs(rules),
-                    "operationId": "process_event",
-                    "security": [{"HTTPBearer": []}],
-                    "requestBody": {"required": True, "content": {"application/json": _request()}},
-                    "responses": {"202": answer("The event is kept", accepted), **refusals},
-                }
-            },
-            "/health": {
-                "get": {
-                    "summary": "Whether the process lives",
-                    "operationId": "health",
-                    "responses": {"200": answer("It does", status)},
-                }
-            },
-            "/ready": {
-                "get": {
-                    "summary": "Whether events are wanted",
-                    "operationId": "ready",
-                    "responses": {"200": answer("They are", status), "503": answer("Not now", refused)},
-                }
-            },
-            "/openapi.json": {
-                "get": {
-                    "summary": "This document",
-                    "operationId": "openapi",
-                    "responses": {"200": answer("This document", {"type": "object"})},
-                }
-            },
-        },
+        "paths": {event_path: {"post": _post_event(rules, accepted, refused)}, **_own_pages(status, refused)},
         "components": {
             "schemas": components,
             "securitySchemes": {"HTTPBearer": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _post_event(rules: Schema, accepted: Any, refused: Any) -> dict[str, Any]:
+    return {
+        "summary": "Take an event",
+        "description": "202 once the event is kept, also for one that was sent before. " + _needs(rules),
+        "operationId": "process_event",
+        "security": [{"HTTPBearer": []}],
+        "requestBody": {"required": True, "content": {"application/json": _request()}},
+        "responses": {
+            "202": _answer("The event is kept", accepted),
+            **{str(code): _answer(text, refused) for code, text in _REFUSALS.items()},
+        },
+    }
+
+
+def _own_pages(status: Any, refused: Any) -> dict[str, Any]:
+    not_now = _answer("Not now", refused)
+    return {
+        "/health": _page("health", "Whether the process lives", {"200": _answer("It does", status)}),
+        "/ready": _page(
+            "ready",
+            "Whether events are wanted",
+            {"200": _answer("They are", status), "503": _answer("Not now", refused)},
+        ),
+        "/openapi.json": _page("openapi", "This document", {"200": _answer("This document", {"type": "object"})}),
+    }
+
+
+def _page(name: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
+    return {"get": {"summary": summary, "operationId": name, "responses": responses}}
+
+
+def _answer(text: str, schema: Any) -> dict[str, Any]:
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
 
 
 _EVENT: Final = "EventBody"

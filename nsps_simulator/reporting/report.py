@@ -157,8 +157,11 @@ def judged(outcome: Outcome, kind: str) -> str:
 
 def document(outcome: Outcome, about: About) -> dict[str, Any]:
     """Build the report for machines; unknown numbers are null, and no token is in it."""
-    verdict, scenario = outcome.verdict, outcome.setting.scenario
-    events = scenario.events()
+    return {**_judged(outcome, about), **_measured(outcome), **_happened(outcome)}
+
+
+def _judged(outcome: Outcome, about: About) -> dict[str, Any]:
+    verdict = outcome.verdict
     return {
         "date": about.date,
         "command": about.command,
@@ -183,6 +186,11 @@ def document(outcome: Outcome, about: About) -> dict[str, Any]:
         "answers": _named(verdict.answers),
         "answers_to_garbage": _named(verdict.garbage_answers),
         "troubles": troubles(outcome),
+    }
+
+
+def _measured(outcome: Outcome) -> dict[str, Any]:
+    return {
         "rates": {name: _number(value) for name, value in asdict(outcome.rates).items()},
         "figures": {name: _number(value) for name, value in figures(outcome).items()},
         "seconds": {name: _span(histogram) for name, histogram in outcome.spans.of.items()},
@@ -192,6 +200,12 @@ def document(outcome: Outcome, about: About) -> dict[str, Any]:
             "processes": [asdict(one) for one in outcome.efforts],
         },
         "pressure": {kind: outcome.pressure.share(kind) for kind in ("cpu", "io", "memory")},
+    }
+
+
+def _happened(outcome: Outcome) -> dict[str, Any]:
+    verdict, events = outcome.verdict, outcome.setting.scenario.events()
+    return {
         "faults": [
             {
                 "kind": one.kind,
