@@ -101,11 +101,7 @@ def _own_pages(status: Any, refused: Any) -> dict[str, Any]:
     not_now = _answer("Not now", refused)
     return {
         "/health": _page("health", "Whether the process lives", {"200": _answer("It does", status)}),
-        "/ready": _page(
-            "ready",
-            "Whether events are wanted",
-            {"200": _answer("They are", status), "503": _answer("Not now", refused)},
-        ),
+        "/ready": _page("ready", "Whether events are wanted", {"200": _answer("They are", status), "503": not_now}),
         "/openapi.json": _page("openapi", "This document", {"200": _answer("This document", {"type": "object"})}),
     }
 
