@@ -160,7 +160,10 @@ class Workers:
             event = entry.event
             try:
                 deaths = self._crashes.deaths(entry.seq)
-                if deaths < SUSPECT:
+                outcome: Outcome | None
+                if entry.unreadable:
+                    outcome = Outcome("held" if self._hold_dead else "dead", entry.unreadable)
+                elif deaths < SUSPECT:
                     outcome = await self._handle(worker, entry)
                 elif deaths < GUILTY:
                     outcome = await self._handle_alone(worker, entry)

@@ -12,6 +12,8 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from connector.errors import ConnectorError
+
 Verb = Literal["replay", "discard", "release", "skip", "pause", "resume"]
 
 PENDING, WAITING, HELD = 0, 1, 2
@@ -109,7 +111,10 @@ class Operator(ABC):
 
     @abstractmethod
     def copy(self, seq: int, whole: bool) -> int | None:
-        """Begin a new series of an event that has ended: its number; None where the payload is no longer kept."""
+        """Begin a new series of an event that has ended: its number; None where the payload is no longer kept.
+
+        Raises ConnectorError where it is kept and cannot be read any more.
+        """
 
     @abstractmethod
     def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:
@@ -135,7 +140,10 @@ class Operator(ABC):
         event = self.find(seq)
         if event is not None:
             return "open already: it is going to be tried" if event.state == PENDING else self._try(event)
-        new = self.copy(seq, whole)
+        try:
+            new = self.copy(seq, whole)
+        except ConnectorError as unreadable:
+            return f"not replayed: {unreadable}"
         if new is None:
             return "its payload is no longer kept"
         self.change.last_seq = new

@@ -20,9 +20,10 @@ class Entry:
     ``held``      an operator has to decide about it (never handed out so)
     ``progress``  what the handlers of its type have done in earlier attempts, by handler
     ``blockers``  of so many of its resources an earlier event is open; 0 when it is handed out
+    ``unreadable``  why the event is not what was kept, where the disk has not given it back; nobody may handle it
     """
 
-    __slots__ = ("attempt", "blockers", "due", "event", "held", "progress", "seq")
+    __slots__ = ("attempt", "blockers", "due", "event", "held", "progress", "seq", "unreadable")
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Entry:
         held: bool = False,
         progress: Mapping[str, Step] = NO_STEPS,
         blockers: int = 0,
+        unreadable: str = "",
     ) -> None:
         self.event = event
         self.seq = seq
@@ -42,6 +44,7 @@ class Entry:
         self.held = held
         self.progress = progress
         self.blockers = blockers
+        self.unreadable = unreadable
 
     def __repr__(self) -> str:
         """Ids and type only: the body has personal fields."""

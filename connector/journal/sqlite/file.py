@@ -10,6 +10,7 @@ from typing import Final
 
 from connector.errors import InUse, StartError
 from connector.journal.sqlite.remembered import SCHEMA as IDS_SCHEMA
+from connector.journal.sqlite.stored import read_text
 from connector.journal.sqlite.wal import leave_log
 
 APPLICATION_ID: Final = 0x4E535053
@@ -140,6 +141,7 @@ class JournalFile:
         db = sqlite3.connect(
             self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=1024
         )
+        db.text_factory = read_text
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise sqlite3.OperationalError("the file system does not allow a write-ahead log")

@@ -30,6 +30,7 @@ from connector.journal.queries import (
 )
 from connector.journal.sqlite.remembered import bearing
 from connector.journal.sqlite.rows import touches
+from connector.journal.sqlite.stored import is_text, number, read_text, shown, whole
 
 MOST_BEHIND: Final = 10_000
 """So many events behind a blocked one are counted."""
@@ -51,6 +52,7 @@ _SELECT: Final = (
 def connect(path: Path) -> Iterator["History"]:
     """A journal's history. Raises sqlite3.Error where the file cannot be read."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)) as db:
+        db.text_factory = read_text
         yield History(db)
 
 
@@ -80,7 +82,7 @@ class History:
                 return self._steps(seq)
             case BodyOf(seq=seq):
                 row = self._db.execute("SELECT body FROM events WHERE seq = ?", (seq,)).fetchone()
-                return bytes(row[0]) if row else b""
+                return row[0] if row and isinstance(row[0], bytes) else b""
             case FindBlocked(limit=limit):
                 return self._blocked(limit)
             case ReadStats():
@@ -98,7 +100,8 @@ class History:
         where, values = self._where(wanted)
         counted = f"SELECT e.event_type || ' ' || {_STATE} AS kind, count(*) FROM events e"
         joined = " LEFT JOIN open o ON o.seq = e.seq LEFT JOIN outcomes x ON x.seq = e.seq"
-        return dict(self._db.execute(f"{counted}{joined}{where} GROUP BY kind ORDER BY kind", values).fetchall())
+        rows = self._db.execute(f"{counted}{joined}{where} GROUP BY kind ORDER BY kind", values).fetchall()
+        return {shown(kind): count for kind, count in rows}
 
     def _where(self, wanted: Filter) -> tuple[str, list[Any]]:
         conditions: dict[str, list[Any]] = {
@@ -130,11 +133,14 @@ class History:
         rows = self._db.execute(
             "SELECT attempt, ended_at, ms, reason FROM attempts WHERE seq = ? ORDER BY attempt", (seq,)
         )
-        return [Attempt(*row) for row in rows.fetchall()]
+        return [Attempt(whole(row[0]), number(row[1], 0.0), whole(row[2]), shown(row[3])) for row in rows.fetchall()]
 
     def _steps(self, seq: int) -> list[StepTaken]:
         rows = self._db.execute("SELECT handler, state, attempts, ms, reason FROM progress WHERE seq = ?", (seq,))
-        return [StepTaken(*row) for row in rows.fetchall()]
+        return [
+            StepTaken(shown(handler), shown(state), whole(attempts), whole(ms), shown(reason))
+            for handler, state, attempts, ms, reason in rows.fetchall()
+        ]
 
     def _blocked(self, limit: int) -> list[Blocked]:
         rows = self._db.execute(
@@ -144,9 +150,23 @@ class History:
             " WHERE o.state > 0 ORDER BY since LIMIT ?",
             (limit,),
         ).fetchall()
-        return [Blocked(*(_resources(lane), *rest, self._behind(seq, lane))) for seq, lane, *rest in rows]
+        return [self._blocked_by(*row) for row in rows]
 
-    def _behind(self, seq: int, lane: str) -> int:
+    def _blocked_by(self, seq: int, lane: Any, *rest: Any) -> Blocked:
+        event_id, event_type, state, since, due, attempts, reason = rest
+        return Blocked(
+            _resources(lane),
+            shown(event_id),
+            shown(event_type),
+            shown(state),
+            number(since, 0.0),
+            number(due, None),
+            whole(attempts),
+            shown(reason),
+            self._behind(seq, lane),
+        )
+
+    def _behind(self, seq: int, lane: Any) -> int:
         """How many events wait behind this one, directly or in turn; counted up to ``MOST_BEHIND``."""
         found: set[int] = set()
         asked: dict[str, int] = {}
@@ -176,20 +196,36 @@ class History:
             "SELECT e.accepted_at FROM open o JOIN events e ON e.seq = o.seq ORDER BY o.seq LIMIT 1"
         ).fetchone()
         paused, away, away_since = self._db.execute("SELECT paused, away, away_since FROM meta").fetchone()
-        counters = dict(self._db.execute("SELECT name, count FROM counters").fetchall())
+        counters = self._db.execute("SELECT name, count FROM counters").fetchall()
         return Stats(
             paused=bool(paused),
-            target_away=TargetAway(away, away_since) if away else None,
+            target_away=TargetAway(shown(away), number(away_since, None)) if away else None,
             open={"pending": total - waiting - held, "waiting": waiting, "held": held},
-            oldest_open_at=oldest[0] if oldest else None,
-            total=counters,
+            oldest_open_at=number(oldest[0], None) if oldest else None,
+            total={shown(name): whole(count) for name, count in counters},
         )
 
 
-def _resources(lane: str) -> list[str]:
-    return lane.split("\n") if lane else []
+def _resources(lane: Any) -> list[str]:
+    return lane.split("\n") if is_text(lane) and lane else []
 
 
 def _series(row: tuple[Any, ...]) -> Series:
-    seq, event_id, event_type, lane, *rest = row
-    return Series(seq, event_id, event_type, _resources(lane), *rest)
+    seq, event_id, event_type, lane, state, accepted_at, ended_at, attempts, reason, due, ms, *ids, earlier = row
+    request_id, unique_id = ids
+    return Series(
+        seq,
+        shown(event_id),
+        shown(event_type),
+        _resources(lane),
+        shown(state) or "unreadable",
+        number(accepted_at, 0.0),
+        number(ended_at, None),
+        whole(attempts),
+        shown(reason),
+        number(due, None),
+        whole(ms),
+        shown(request_id),
+        shown(unique_id),
+        earlier if isinstance(earlier, int) else None,
+    )

@@ -4,20 +4,19 @@ Every change runs within a transaction of the journal's owner. A command from an
 ``commands`` and answered there.
 """
 
-import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
-from connector.errors import ConnectorError
 from connector.events.event import Event
 from connector.journal.commands import Command, CommandResult, OpenEvent, Operator
 from connector.journal.sqlite.order import Order
 from connector.journal.sqlite.remembered import RememberedIds
 from connector.journal.sqlite.rows import touches
-from connector.journal.sqlite.stored import event_of, key_of
+from connector.journal.sqlite.stored import event_of, key_of, readable, shown
 from connector.journal.store import Marks
 
 
@@ -63,25 +62,29 @@ class SqliteOperator(Operator):
         row = self._db.execute(
             "SELECT reason FROM attempts WHERE seq = ? ORDER BY attempt DESC LIMIT 1", (seq,)
         ).fetchone()
-        return str(row[0]) if row else ""
+        return shown(row[0]) if row else ""
 
     def copy(self, seq: int, whole: bool) -> int | None:
         new = self.change.last_seq + 1
-        copied = self._db.execute(
-            "INSERT INTO events SELECT ?, event_id, event_type, lane, request_id, unique_id, ?, seq, body"
-            " FROM events WHERE seq = ? RETURNING event_id, event_type, lane, request_id, unique_id, accepted_at, body",
-            (new, self._now, seq),
-        ).fetchall()
-        if not copied:
+        row = self._db.execute(
+            "SELECT event_id, event_type, lane, request_id, unique_id, accepted_at, body FROM events WHERE seq = ?",
+            (seq,),
+        ).fetchone()
+        if row is None:
             return None
-        event = event_of(copied[0])
+        event = readable(event_of(row))
+        self._db.execute(
+            "INSERT INTO events SELECT ?, event_id, event_type, lane, request_id, unique_id, ?, seq, body"
+            " FROM events WHERE seq = ?",
+            (new, self._now, seq),
+        )
         self._order.add([(new, event.resources)])
         if not whole:
             self._order.copy_steps({new: seq})
         self._ids.note({key_of(event): new}, self._now)
-        with contextlib.suppress(ConnectorError):  # a body that cannot be read any more writes nothing
-            if marks := self._marked(event):
-                self.change.unblocked.update(self._order.mark(new, marks))
+        event = structs.replace(event, accepted_at=self._now)
+        if marks := self._marked(event):
+            self.change.unblocked.update(self._order.mark(new, marks))
         return new
 
     def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:
@@ -116,6 +119,6 @@ def answer(db: sqlite3.Connection, operator: Operator, commands: Sequence[tuple[
     for number, text in commands:
         try:
             result: Any = operator.run(msgspec.json.decode(text, type=Command))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, TypeError, ValueError) as error:  # also a text that is none, or no UTF-8
             result = CommandResult({"command": f"not understood: {error}"})
         db.execute("UPDATE commands SET answer = ? WHERE number = ?", (msgspec.json.encode(result).decode(), number))

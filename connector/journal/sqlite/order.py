@@ -14,13 +14,14 @@ Rules:
    whatever it waits for, it holds its place.
 2. ``blockers`` of an event is the number of its resources in which it is not the first one. It is set when the event
    is added; when the first one of a resource ends, the next one there has one blocker less. Nothing else changes it.
+   Where a damaged row does not fit to the others, they are counted anew.
 3. An event may run when it is pending and has no blockers. Only such an event is ever handed out, so only the first
    one of all its resources can be waiting or held.
 """
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from connector.errors import ConnectorError
@@ -30,9 +31,9 @@ from connector.events.snapshot import Snapshot
 from connector.journal import Newest
 from connector.journal.commands import PENDING, WAITING
 from connector.journal.sqlite.rows import execute_any, execute_in, insert_many, select_in, select_values
-from connector.journal.sqlite.stored import event_of
+from connector.journal.sqlite.stored import Unreadable, event_of, is_text
 from connector.journal.store import Marks
-from connector.outcome import Mark, Step
+from connector.outcome import LONGEST_LATER, Mark, Step
 
 _NEWER: Final = (
     "CASE WHEN updated <> :updated THEN updated > :updated WHEN created <> :created THEN created > :created"
@@ -68,7 +69,11 @@ class Order:
         ).fetchall():
             after = rows[-1][0]
             for seq, *row in rows:
-                event = event_of(row)
+                try:
+                    event = event_of(row)
+                except Unreadable:
+                    self._db.execute("UPDATE open SET blockers = 0 WHERE seq = ?", (seq,))
+                    continue
                 keys = _readable(event, resources)
                 taken = self._taken(list(keys))
                 insert_many(self._db, "INSERT INTO touches VALUES", 2, [(key, seq) for key in keys])
@@ -107,21 +112,70 @@ class Order:
     def end(self, events: Sequence[tuple[int, Sequence[str]]]) -> list[int]:
         """End these events, each the first one of all its resources; those that may run now."""
         execute_in(self._db, "DELETE FROM open WHERE seq IN", [seq for seq, _ in events])
-        resources = self._leave(events)
-        return self._unblock(resources)
+        resources = [resource for _, resources in events for resource in resources]
+        damaged = self._leave(events)
+        return self._unblock(resources) if damaged is None else self._recount({*resources, *damaged})
 
     def end_one(self, seq: int) -> list[int]:
         """End any open event; those that may run now."""
         resources = self.resources(seq)
         first = [resource for resource in resources if self.first(resource) == seq]
         self._db.execute("DELETE FROM open WHERE seq = ?", (seq,))
-        self._leave([(seq, resources)])
-        return self._unblock(first)
+        damaged = self._leave([(seq, resources)])
+        return self._unblock(first) if damaged is None else self._recount({*resources, *damaged})
 
     def resources(self, seq: int) -> tuple[str, ...]:
         """The resources of an event."""
         row = self._db.execute("SELECT lane FROM events WHERE seq = ?", (seq,)).fetchone()
-        return tuple(row[0].split("\n")) if row and row[0] else ()
+        if row is None or not is_text(row[0]):
+            return self.places(seq)
+        return tuple(row[0].split("\n")) if row[0] else ()
+
+    def places(self, seq: int) -> tuple[str, ...]:
+        """The resources in which an open event stands, found the slow way: for one whose row is damaged."""
+        found = self._db.execute("SELECT resource FROM touches WHERE seq = ?", (seq,)).fetchall()
+        return tuple(resource for (resource,) in found if is_text(resource))
+
+    def mend(self, seq: int) -> None:
+        """Make an open event whose row is damaged one that can be handed out, as attempt 0, and ended."""
+        blockers = self._count_blockers(seq)
+        self._db.execute(
+            "UPDATE open SET state = ?, attempt = 0, due = NULL, blockers = ? WHERE seq = ?", (PENDING, blockers, seq)
+        )
+
+    def mend_all(self, now: float) -> None:
+        """Do so with all whose rows are damaged; where the numbers of blockers cannot be right, count them anew.
+
+        One that is due later than any retry may be is tried now.
+        """
+        damaged = self._db.execute(
+            "SELECT seq, due FROM open WHERE NOT (state IN (0, 1, 2)"
+            " AND attempt BETWEEN 0 AND 1e9 AND blockers BETWEEN 0 AND 1e9"
+            f" AND ((due IS NULL AND state <> {WAITING}) OR due <= ?))",  # any text is greater than any number
+            (now + LONGEST_LATER,),
+        ).fetchall()
+        for seq, due in damaged:
+            if isinstance(due, float) and due > now + LONGEST_LATER:
+                self._db.execute("UPDATE open SET due = ? WHERE seq = ?", (now, seq))
+            else:
+                self.mend(seq)
+        (blockers,) = self._db.execute("SELECT coalesce(sum(blockers), 0) FROM open").fetchone()
+        (places,) = self._db.execute("SELECT count(*) FROM touches").fetchone()
+        (lines,) = self._db.execute("SELECT count(*) FROM (SELECT DISTINCT resource FROM touches)").fetchone()
+        if blockers != places - lines:  # rule 2: each place but the first one of its line counts once
+            self._db.execute(
+                "CREATE TEMP TABLE counted AS SELECT t.seq AS seq, count(*) AS blockers FROM touches t WHERE EXISTS"
+                " (SELECT 1 FROM touches u WHERE u.resource = t.resource AND u.seq < t.seq) GROUP BY t.seq"
+            )
+            self._db.execute("CREATE INDEX temp.counted_seq ON counted (seq)")
+            self._db.execute(
+                "UPDATE open SET blockers = coalesce((SELECT c.blockers FROM counted c WHERE c.seq = open.seq), 0)"
+            )
+            self._db.execute("DROP TABLE temp.counted")
+
+    def unmark(self, seq: int) -> None:
+        """Forget what an event would write."""
+        self._db.execute("DELETE FROM marks WHERE seq = ?", (seq,))
 
     def first(self, resource: str) -> int | None:
         """The first open event of a resource."""
@@ -140,6 +194,10 @@ class Order:
             (WAITING, now, limit),
         ).fetchall()
         seqs = [seq for (seq,) in due]
+        damaged = self._db.execute("SELECT seq FROM open WHERE state > 0 AND state = ? AND due >= ''", (WAITING,))
+        for (seq,) in damaged.fetchall():  # a time that is none is greater than any number, and never due
+            self.mend(seq)
+            seqs.append(seq)
         execute_in(self._db, f"UPDATE open SET state = {PENDING}, due = NULL WHERE seq IN", seqs)
         (next_due,) = self._db.execute("SELECT min(due) FROM open WHERE state > 0 AND state = ?", (WAITING,)).fetchone()
         return seqs, next_due
@@ -158,19 +216,26 @@ class Order:
         applied = self._applied(mark.resource, mark.name)
         if applied is None and (before := before_environments(mark.resource)) != mark.resource:
             applied = self._applied(before, mark.name)
-        behind = self._db.execute(
+        while True:
+            behind = self._behind(seq, mark, mine)
+            if behind is None or _is_sound(behind):
+                return Newest(applied, None if behind is None else Snapshot(*behind))
+            self.unmark(behind[3])
+
+    def _behind(self, seq: int, mark: Mark, mine: Snapshot) -> Sequence[Any] | None:
+        row: Sequence[Any] | None = self._db.execute(
             "SELECT updated, created, happened, seq, event_id FROM marks"
             f" WHERE resource = :resource AND name = :name AND seq > :seq AND {_NEWER} ORDER BY seq DESC LIMIT 1",
             {**_times(mine), "resource": mark.resource, "name": mark.name, "seq": seq},
         ).fetchone()
-        return Newest(Snapshot(*applied) if applied else None, Snapshot(*behind) if behind else None)
+        return row
 
-    def _applied(self, resource: str, name: str) -> Sequence[Any] | None:
+    def _applied(self, resource: str, name: str) -> Snapshot | None:
         row: Sequence[Any] | None = self._db.execute(
             "SELECT updated, created, happened, seq, event_id FROM newest WHERE resource = ? AND name = ?",
             (resource, name),
         ).fetchone()
-        return row
+        return Snapshot(*row) if row is not None and _is_sound(row) else None
 
     def step(self, steps: Sequence[tuple[int, Step]]) -> None:
         """Note what handlers have done."""
@@ -210,12 +275,35 @@ class Order:
         )
         return {resource for (text,) in found if text for resource in text.split("\n")}
 
-    def _leave(self, events: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
+    def _leave(self, events: Sequence[tuple[int, Sequence[str]]]) -> set[str] | None:
+        """Leave the lines; where these are not those in which the events stood, the ones that they were."""
         pairs = [(resource, seq) for seq, resources in events for resource in resources]
-        execute_any(self._db, "DELETE FROM touches WHERE", "resource = ? AND seq = ?", pairs)
+        left = execute_any(self._db, "DELETE FROM touches WHERE", "resource = ? AND seq = ?", pairs)
         if self._marks:
             execute_in(self._db, "DELETE FROM marks WHERE seq IN", [seq for seq, _ in events])
-        return [resource for resource, _ in pairs]
+        if left == len(pairs):
+            return None
+        places = {resource for seq, _ in events for resource in self.places(seq)}
+        execute_in(self._db, "DELETE FROM touches WHERE seq IN", [seq for seq, _ in events])
+        return places
+
+    def _recount(self, resources: Iterable[str]) -> list[int]:
+        """As ``_unblock``, where it is not known what was counted before."""
+        free: list[int] = []
+        for seq in {self.first(resource) for resource in resources} - {None}:
+            assert seq is not None  # noqa: S101 - for the type checker
+            blockers = self._count_blockers(seq)
+            self._db.execute("UPDATE open SET blockers = ? WHERE seq = ?", (blockers, seq))
+            free += [seq] if not blockers else []
+        return sorted(free)
+
+    def _count_blockers(self, seq: int) -> int:
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM touches t WHERE t.seq = ?"
+            " AND EXISTS (SELECT 1 FROM touches u WHERE u.resource = t.resource AND u.seq < t.seq)",
+            (seq,),
+        ).fetchone()
+        return int(count)
 
     def _unblock(self, resources: Sequence[str]) -> list[int]:
         """The first ones of these resources have ended: the next ones have a blocker less; those that may run now."""
@@ -255,6 +343,12 @@ def _readable(event: Event, resources: Callable[[Event], Sequence[str]]) -> Sequ
         return resources(event)
     except ConnectorError:  # a body that cannot be read any more keeps what it touched
         return event.resources
+
+
+def _is_sound(row: Sequence[Any]) -> bool:
+    """Whether the row of a snapshot (its three times, seq, event id) has what was written into it."""
+    *times, seq, event_id = row
+    return all(isinstance(time, float | None) for time in times) and isinstance(seq, int) and is_text(event_id)
 
 
 def _times(mine: Snapshot) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Final
 
 from connector.events.identity import id_prefix
 from connector.journal.sqlite.rows import insert_many, select_in
+from connector.journal.sqlite.stored import whole
 
 GENERATION: Final = 1_000_000
 """Ids in a generation: some 40 MB on disk, 2 MiB of filter in memory."""
@@ -73,8 +74,8 @@ class RememberedIds:
         for number, last_seq, bloom, by_event_id in rows:
             if by_event_id:
                 self._by_event_id.add(number)
-            self.last_seq = max(self.last_seq, last_seq)
-            if bloom is None:
+            self.last_seq = max(self.last_seq, whole(last_seq))
+            if not isinstance(bloom, bytes) or len(bloom) != FILTER_BYTES:  # none yet, or no filter any more
                 self._unsealed.append(number)
             else:
                 self._filters[number] = bloom
@@ -82,7 +83,7 @@ class RememberedIds:
             self._ids, last_seq = connection.execute(
                 f"SELECT count(*), coalesce(max(seq), 0) FROM ids_{self._unsealed[-1]}"
             ).fetchone()
-            self.last_seq = max(self.last_seq, last_seq)
+            self.last_seq = max(self.last_seq, whole(last_seq))
         if not self._unsealed or self._unsealed[-1] in self._by_event_id:
             self._begin(max([*self._filters, *self._unsealed], default=0) + 1)
 
@@ -191,7 +192,8 @@ class RememberedIds:
         self._sealing = None
 
     def _look_up(self, number: int, keys: Sequence[bytes]) -> dict[bytes, int]:
-        return dict(select_in(self._db, f"SELECT id, seq FROM ids_{number} WHERE id IN", keys))
+        found = select_in(self._db, f"SELECT id, seq FROM ids_{number} WHERE id IN", keys)
+        return {key: seq for key, seq in found if isinstance(seq, int)}
 
 
 def bearing(db: sqlite3.Connection, event_id: str) -> list[int]:
@@ -205,7 +207,7 @@ def bearing(db: sqlite3.Connection, event_id: str) -> list[int]:
     if not found:  # an id that was generated for an event that is known by its i_event alone
         newest = db.execute("SELECT max(seq) FROM events WHERE event_id = ?", (event_id,)).fetchone()
         return [seq for (seq,) in [newest] if seq is not None]
-    return sorted(set(found.values()))
+    return sorted({seq for seq in found.values() if isinstance(seq, int)})
 
 
 Bit = tuple[int, int]

@@ -45,13 +45,17 @@ def execute_in(db: sqlite3.Connection, statement: str, keys: Sequence[Any]) -> i
     return sum(db.execute(_in(statement, len(part)), part).rowcount for part in _parts(keys))
 
 
-def execute_any(db: sqlite3.Connection, statement: str, condition: str, rows: Sequence[Sequence[Any]]) -> None:
+def execute_any(db: sqlite3.Connection, statement: str, condition: str, rows: Sequence[Sequence[Any]]) -> int:
     """Run ``statement`` (up to and including ``WHERE``) for what fulfils ``condition`` with the values of any row.
+
+    How many rows it changed.
 
     ``(a, b) IN (VALUES ...)`` would read the whole table: SQLite finds only each of ``a = ? AND b = ?`` by an index.
     """
-    for part in _parts(rows):
-        db.execute(_any(statement, condition, len(part)), [value for row in part for value in row])
+    return sum(
+        db.execute(_any(statement, condition, len(part)), [value for row in part for value in row]).rowcount
+        for part in _parts(rows)
+    )
 
 
 def _parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:

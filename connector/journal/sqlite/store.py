@@ -33,6 +33,7 @@ from typing import Any, Final
 
 from connector.errors import StartError
 from connector.events.event import Event
+from connector.events.identity import own_key
 from connector.events.snapshot import Snapshot
 from connector.journal import Entry, Kept, Newest
 from connector.journal.commands import HELD, PAUSED, PENDING, WAITING
@@ -44,11 +45,11 @@ from connector.journal.sqlite.operator import SqliteOperator, answer, unanswered
 from connector.journal.sqlite.order import Order
 from connector.journal.sqlite.remembered import RememberedIds
 from connector.journal.sqlite.rows import insert_many, select_in
-from connector.journal.sqlite.stored import event_of, key_of
+from connector.journal.sqlite.stored import Unreadable, event_of, is_text, key_of, number, readable, shown
 from connector.journal.sqlite.upkeep import PRUNE_ROWS, Pruning, give_back
 from connector.journal.sqlite.wal import LOG_BYTES, WriteAheadLog, write_a_page
 from connector.journal.store import Append, Batch, Fed, Feed, Store, StoreError
-from connector.outcome import Mark, Step
+from connector.outcome import FINAL, Mark, Step
 
 COPIES: Final = 2
 """A body takes room twice until the log is cut: in the log, and in the file."""
@@ -61,12 +62,17 @@ ROOMY_BYTES: Final = 2 * LOG_BYTES
 
 COMMAND_SECONDS: Final = 3600.0
 
+UNREADABLE: Final = -1
+"""Stands for the attempt of a row in which there is none: whoever has the event settles it."""
+
+STEP_STATES: Final = FINAL | {"waiting"}
+
 SCAN_ROWS: Final = 20_000
 """Sequence numbers looked at in one transaction for events that may run: a few milliseconds."""
 
 _READ: Final = (
-    "SELECT e.seq, e.event_id, e.event_type, e.lane, e.request_id, e.unique_id, e.accepted_at, e.body, o.attempt, o.due"
-    " FROM open o JOIN events e ON e.seq = o.seq"
+    "SELECT o.seq, e.event_id, e.event_type, e.lane, e.request_id, e.unique_id, e.accepted_at, e.body, o.attempt, o.due"
+    " FROM open o LEFT JOIN events e ON e.seq = o.seq"
 )
 
 
@@ -217,10 +223,21 @@ class SqliteStore(Store):
         self._db.execute("UPDATE meta SET away = ?, away_since = iif(away = '', ?, away_since)", (reason, since))
 
     def newest(self, seq: int, mark: Mark, mine: Snapshot) -> Newest:
-        return self._order.newest(seq, mark, mine)
+        found = self._order.newest(seq, mark, mine)
+        while found.behind is not None and not self._can_be_read(found.behind.seq):
+            self._order.unmark(found.behind.seq)  # it ends dead, and makes nothing pointless
+            found = self._order.newest(seq, mark, mine)
+        return found
 
     def answer(self, query: Query[Any]) -> Any:
         return History(self._db).answer(query)
+
+    def _can_be_read(self, seq: int) -> bool:
+        row = self._row(seq)
+        try:
+            return row is not None and bool(readable(event_of(row)))
+        except Unreadable:
+            return False
 
     def _feed(self, feed: Feed) -> Fed:
         entries: list[Entry] = []
@@ -257,7 +274,26 @@ class SqliteStore(Store):
 
     def _entries(self, rows: Sequence[Sequence[Any]]) -> list[Entry]:
         steps = self._order.steps([row[0] for row in rows])
-        return [_entry(row, steps.get(row[0], NO_STEPS)) for row in rows]
+        entries: list[Entry] = []
+        for row in rows:
+            try:
+                entries.append(_entry(row, steps.get(row[0], NO_STEPS)))
+            except Unreadable as why:
+                entries.append(self._unreadable(row, str(why)))
+        return entries
+
+    def _unreadable(self, row: Sequence[Any], why: str) -> Entry:
+        """An open event that is not what was kept: it can be ended, and holds what it held until then."""
+        seq, event_id, event_type, _, request_id, unique_id, accepted_at, _, attempt, _ = row
+        if not isinstance(attempt, int) or attempt < 0:
+            attempt = 0
+            self._order.mend(seq)
+        event_id = shown(event_id) or f"seq {seq}"
+        resources = self._order.places(seq)
+        traced = (shown(request_id), shown(unique_id))
+        accepted = number(accepted_at, self._clock())
+        event = Event(event_id, shown(event_type), resources, *traced, accepted, b"", attempt, _key=own_key(event_id))
+        return Entry(event, seq, attempt=attempt, unreadable=why)
 
     def _read_unblocked(self, batch: Batch) -> dict[int, Entry | None]:
         """What this transaction has unblocked, read as far as there is room for it in memory."""
@@ -316,6 +352,7 @@ class SqliteStore(Store):
             "AND EXISTS (SELECT 1 FROM attempts WHERE attempts.seq = open.seq AND ended_at > ?)",
             (latest, WAITING, latest, now),
         )
+        self._order.mend_all(now)
         db.execute("COMMIT")
 
     def _still_owner(self) -> None:
@@ -407,7 +444,7 @@ class SqliteStore(Store):
         rest = {event.event_id: key for event, key in zip(events, keys, strict=True) if key not in known}
         for event_id, seq in self._remembered.find_before(list(rest)).items():
             row = self._row(seq)
-            if row is None or key_of(event_of(row)) == rest[event_id]:
+            if row is None or _key(row) == rest[event_id]:
                 known[rest[event_id]] = seq
         return known
 
@@ -423,7 +460,7 @@ class SqliteStore(Store):
         body = next((row[-1] for row in new if row[0] == seq), None)
         if body is None and (row := self._row(seq)) is not None:
             body = row[-1]
-        return Kept.DUPLICATE if body is None or bytes(body) == event.raw else Kept.CONFLICT
+        return Kept.CONFLICT if isinstance(body, bytes) and body != event.raw else Kept.DUPLICATE
 
     def _ended_dead(self, seqs: set[int]) -> set[int]:
         rows = select_in(self._db, "SELECT seq FROM outcomes WHERE state = 'dead' AND seq IN", list(seqs))
@@ -439,7 +476,7 @@ class SqliteStore(Store):
         left: list[tuple[int, Sequence[str]]] = []
         applied: list[tuple[Mark, Snapshot]] = []
         for entry, outcome in batch.settles:
-            counts = current.get(entry.seq) == entry.attempt
+            counts = current.get(entry.seq) in (entry.attempt, UNREADABLE)
             counted.append(counts)
             applied += outcome.applied  # also where it does not count: what was done outside was done
             if not counts:
@@ -447,15 +484,16 @@ class SqliteStore(Store):
             del current[entry.seq]
             steps += [(entry.seq, step) for step in outcome.steps]
             if outcome.final:
-                attempts = entry.attempt - (outcome.state == "superseded")  # which is without an attempt
+                without = outcome.state == "superseded" or bool(entry.unreadable)
+                attempts = max(0, entry.attempt - without)
                 ended.append((entry.seq, outcome.state, now, attempts, outcome.ms, outcome.reason))
                 left.append((entry.seq, entry.event.resources))
             else:
                 failed.append((entry.seq, entry.attempt, now, outcome.ms, outcome.reason))
                 state = WAITING if outcome.state == "waiting" else HELD
                 self._db.execute(
-                    "UPDATE open SET state = ?, due = ?, attempt = attempt + 1 WHERE seq = ?",
-                    (state, outcome.due, entry.seq),
+                    "UPDATE open SET state = ?, due = ?, attempt = ? WHERE seq = ?",
+                    (state, outcome.due, entry.attempt + 1, entry.seq),
                 )
         batch.counted = counted
         if steps:
@@ -472,7 +510,8 @@ class SqliteStore(Store):
 
     def _attempts_of(self, seqs: Sequence[int]) -> dict[int, int]:
         """The attempt that is next, for those of ``seqs`` that are open; one step a statement, see ``rows``."""
-        found = select_in(self._db, "SELECT group_concat(seq || ' ' || attempt) FROM open WHERE seq IN", seqs)
+        attempt = f"iif(typeof(attempt) = 'integer', attempt, {UNREADABLE})"
+        found = select_in(self._db, f"SELECT group_concat(seq || ' ' || {attempt}) FROM open WHERE seq IN", seqs)
         pairs = [pair.split() for (text,) in found if text for pair in text.split(",")]
         return {int(seq): int(attempt) for seq, attempt in pairs}
 
@@ -503,7 +542,26 @@ class SqliteStore(Store):
 
 def _entry(row: Sequence[Any], steps: Mapping[str, Step]) -> Entry:
     seq, *of_event, attempt, due = row
-    return Entry(event_of(of_event, attempt), seq, attempt=attempt, due=due, progress=steps)
+    event = readable(event_of(of_event, attempt))
+    if not isinstance(due, float | None):
+        raise Unreadable("the time of its next attempt cannot be read any more")
+    for step in steps.values():
+        if not (
+            is_text(step.handler)
+            and is_text(step.reason)
+            and step.state in STEP_STATES
+            and isinstance(step.attempts, int)
+            and isinstance(step.ms, int)
+        ):
+            raise Unreadable("what its handlers have done cannot be read any more")
+    return Entry(event, seq, attempt=attempt, due=due, progress=steps)
+
+
+def _key(row: Sequence[Any]) -> bytes | None:
+    try:
+        return key_of(event_of(row))
+    except Unreadable:
+        return None
 
 
 def _is_fatal(fault: Exception, committing: bool = False) -> bool:

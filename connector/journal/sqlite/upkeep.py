@@ -3,12 +3,14 @@
 All steps run in the journal's thread between or within its transactions.
 """
 
+import contextlib
 import sqlite3
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from connector.journal.sqlite.remembered import RememberedIds
 from connector.journal.sqlite.rows import execute_in, select_in
-from connector.journal.sqlite.stored import event_of, key_of
+from connector.journal.sqlite.stored import Unreadable, event_of, key_of, number
 
 PRUNE_ROWS: Final = 100
 """Ended events that are looked at in a step."""
@@ -48,7 +50,7 @@ class Pruning:
             (self._done_to, limit),
         ).fetchall()
         keep = {"dead": self._keep_dead}
-        over = [row for row in rows if row[2] < now - keep.get(row[1], self._keep_done)]
+        over = [row for row in rows if number(row[2], now) < now - keep.get(row[1], self._keep_done)]
         if over:
             ids.record(last_seq)
             dead = select_in(
@@ -60,13 +62,22 @@ class Pruning:
             for table in ("events", "outcomes", "attempts", "progress"):
                 execute_in(db, f"DELETE FROM {table} WHERE seq IN", [row[0] for row in over])
             # Nobody could tell any more that they ended dead, and would take the next attempt for a duplicate.
-            ids.forget({key_of(event_of(row)): seq for seq, *row in dead})
-        if len(rows) == limit and rows[-1][3] <= now - min(self._keep_done, self._keep_dead):
+            ids.forget(_keys(dead))
+        if len(rows) == limit and number(rows[-1][3], 0.0) <= now - min(self._keep_done, self._keep_dead):
             self._done_to = rows[-1][0]
             return True
         self._done_to = 0
         self._next_round = now + PRUNE_REST_SECONDS
         return False
+
+
+def _keys(rows: Sequence[Sequence[Any]]) -> dict[bytes, int]:
+    """The keys of the identities of these events, as far as they can be read."""
+    keys: dict[bytes, int] = {}
+    for seq, *row in rows:
+        with contextlib.suppress(Unreadable):
+            keys[key_of(event_of(row))] = seq
+    return keys
 
 
 def give_back(db: sqlite3.Connection, *, everything: bool) -> bool:
