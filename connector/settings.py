@@ -12,212 +12,15 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
-from urllib.parse import urlsplit
+from typing import Any, cast
 
 from connector import env_file
+from connector import setting_values as kind
 from connector.errors import StartError
-from connector.events import paths
-from connector.events.resources import Order
-
-StatusOutcome = Literal["done", "retry", "dead", "ignored"]
-
-Network = IPv4Network | IPv6Network
-
-_SIZE = re.compile(r"(\d+)\s*([kmg]i?b?)?", re.IGNORECASE)
-_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
-_SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
-_TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_LONGEST = 3650 * 86400.0  # the event loop's timers cannot wait for ever
-_QUOTES = frozenset("'\"")
-
-
-def _text(value: str) -> str:
-    return value.strip()
-
-
-def _words(value: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in value.split(",") if word.strip())
-
-
-def _whole(lowest: int, highest: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        number = int(value) if re.fullmatch(r"-?\d+", value.strip()) else None
-        if number is None or not lowest <= number <= highest:
-            raise ValueError(f"a whole number from {lowest} to {highest} is expected")
-        return number
-
-    return parse
-
-
-def _size(lowest: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        found = _SIZE.fullmatch(value.strip())
-        size = int(found[1]) * _SIZE_UNITS[(found[2] or "")[:1].lower()] if found else -1
-        if size < lowest:
-            raise ValueError(f"a size in bytes of at least {lowest} is expected, such as 2097152 or 2MiB")
-        return size
-
-    return parse
-
-
-def seconds(text: str) -> float | None:
-    """A time such as ``30``, ``500ms``, ``5m`` or ``35d`` in seconds, which is also its unit where none stands.
-
-    None if it is no time. The command line reads ages by the same grammar.
-    """
-    found = _TIME.fullmatch(text.strip())
-    return float(found[1]) * _TIME_UNITS[(found[2] or "s").lower()] if found else None
-
-
-def _seconds(lowest: float) -> Callable[[str], float]:
-    def parse(value: str) -> float:
-        time = seconds(value)
-        if time is None or not lowest <= time <= _LONGEST:
-            raise ValueError(f"a time in seconds from {lowest:g} to ten years is expected, such as 30, 500ms, 5m, 35d")
-        return time
-
-    return parse
-
-
-def _switch(value: str) -> bool:
-    word = value.strip().lower()
-    if word not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
-        raise ValueError("true or false is expected")
-    return word in {"1", "true", "yes", "on"}
-
-
-def _choice(*names: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value.strip().lower() not in {name.lower() for name in names}:
-            raise ValueError(f"one of {', '.join(names)} is expected")
-        return next(name for name in names if name.lower() == value.strip().lower())
-
-    return parse
-
-
-def _path(value: str) -> str:
-    path = value.strip()
-    if not re.fullmatch(r"/|(/(?!\.{1,2}(/|$))[\w\-.~]+)+/?", path, re.ASCII):
-        raise ValueError("a path such as /process-event or / is expected")
-    if path.rstrip("/") in RESERVED_PATHS:
-        raise ValueError(f"{path} is one of the connector's own paths: {', '.join(RESERVED_PATHS)}")
-    return path
-
-
-def _field_paths(value: str) -> tuple[str, ...] | None:
-    named = [path.strip() for path in paths.split(value, ",") if path.strip()]
-    for each in named:
-        paths.path(each)
-    return tuple(named) or None
-
-
-def _order(value: str) -> str:
-    return Order(value).text
-
-
-def _tokens(value: str) -> tuple[str, ...]:
-    return tuple(map(_token, _words(value.replace("\n", ","))))
-
-
-def _token(token: str) -> str:
-    """A Bearer token. Raises ValueError, which never shows it."""
-    token = token.strip()
-    if re.match(r"bearer\b", token, re.IGNORECASE):
-        raise ValueError("a token without the word Bearer is expected: that is added where it is sent")
-    if token[:1] in _QUOTES or token[-1:] in _QUOTES:
-        raise ValueError("a token without quotes is expected; `docker run --env-file` takes quotes for a part of it")
-    if not re.fullmatch(r"[\x21-\x7e]*", token):
-        raise ValueError("tokens are printable ASCII without spaces, separated by commas")
-    return token
-
-
-def _journal_url(value: str) -> str:
-    url = value.strip()
-    if url != "memory://" and not re.fullmatch(r"sqlite:///.+", url):
-        raise ValueError("sqlite:///data/journal.db (relative), sqlite:////var/lib/journal.db or memory:// is expected")
-    kind, _, path = url.partition(":///")
-    return f"sqlite:///{Path(path).absolute()}" if kind == "sqlite" else url
-
-
-def _file(value: str) -> str:
-    return str(Path(value.strip()).absolute()) if value.strip() else ""
-
-
-def _networks(value: str) -> tuple[Network, ...]:
-    try:
-        return tuple(ip_network(word, strict=False) for word in _words(value))
-    except ValueError:
-        raise ValueError("addresses or networks such as 10.0.0.7, 10.0.0.0/8 or fd00::/8 are expected") from None
-
-
-def _number(lowest: float, highest: float) -> Callable[[str], float]:
-    def parse(value: str) -> float:
-        number = float(value) if re.fullmatch(r"\d+(\.\d+)?", value.strip()) else -1.0
-        if not lowest <= number <= highest:
-            raise ValueError(f"a number from {lowest:g} to {highest:g} is expected")
-        return number
-
-    return parse
-
-
-def _http_url(value: str) -> str:
-    url = value.strip()
-    if not url:
-        return url
-    try:
-        parts = urlsplit(url)
-        whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        whole = False
-    if not whole or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("a URL such as https://hlr.example:8443/api is expected")
-    if parts.username is not None or parts.fragment:
-        raise ValueError("a URL without user, password and fragment is expected (for a user: TARGET_AUTH)")
-    host = (parts.hostname or "").rstrip(".")
-    if ":" not in host and not re.fullmatch(r"(?=.{1,253}\Z)(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*", host):
-        raise ValueError("its host name cannot be one: parts of 1 to 63 letters, digits and hyphens are expected")
-    return url
-
-
-def _target_names(value: str) -> tuple[str, ...]:
-    names = tuple(word.lower() for word in _words(value))
-    for name in names:
-        if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name) or name == "target":
-            raise ValueError("names such as hlr,crm are expected: letters, digits and _")
-    if len(set(names)) < len(names):
-        raise ValueError("a name stands there twice")
-    return names
-
-
-def _header_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9-]+", value.strip()):
-        raise ValueError("the name of a header such as X-Api-Key is expected")
-    return value.strip()
-
-
-def _secret(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("it has characters that cannot be sent, such as a line break")
-    return value.strip()
-
-
-def _statuses(value: str) -> dict[int, StatusOutcome]:
-    outcomes: dict[int, StatusOutcome] = {}
-    for entry in _words(value):
-        found = re.fullmatch(r"([1-5]\d\d)\s*=\s*(\w+)", entry)
-        if found is None or found[2] not in get_args(StatusOutcome):
-            raise ValueError("entries such as 404=done,409=retry are expected; done, retry, dead or ignored")
-        outcomes[int(found[1])] = cast("StatusOutcome", found[2])
-    return outcomes
-
+from connector.setting_values import Network, StatusOutcome
 
 FORWARDER = "connector.handlers.forward"
-
-RESERVED_PATHS = ("/health", "/ready", "/openapi.json")
-
 
 MAX_SECRET_FILE = 2**16
 """Bytes of a file that holds a secret."""
@@ -240,164 +43,176 @@ class Settings:
 
     api_token: tuple[str, ...] = _setting(
         "",
-        _tokens,
+        kind.tokens,
         "Bearer tokens that NSPS may use; several, comma-separated, for rotation. "
         "Unset: one is made at start and printed to stderr.",
         secret=True,
     )
-    host: str = _setting("0.0.0.0", _text, "Address to listen on.")  # noqa: S104 - a container's address is not known
-    port: int = _setting("3000", _whole(0, 65535), "Port to listen on; 0 takes a free one.")
-    event_path: str = _setting("/process-event", _path, "Path that NSPS posts events to; / is legal.")
+    host: str = _setting("0.0.0.0", kind.text, "Address to listen on.")  # noqa: S104 - a container's address is not known
+    port: int = _setting("3000", kind.whole(0, 65535), "Port to listen on; 0 takes a free one.")
+    event_path: str = _setting("/process-event", kind.url_path, "Path that NSPS posts events to; / is legal.")
     required_fields: tuple[str, ...] | None = _setting(
         "",
-        _field_paths,
+        kind.field_paths,
         "Fields without which an event of any type is refused (422), comma-separated. Unset: bill_status, of those "
         "types that come with an account (docs/nsps.md).",
     )
     order_by: str = _setting(
         "",
-        _order,
+        kind.order,
         "What an event touches: roles or fields, such as account+card+previous_card. Events that share one run in "
         "order. Unset: the table of event types in docs/nsps.md.",
     )
     newest_by: str = _setting(
         "updated_at",
-        _choice("updated_at", "event_time"),
+        kind.choice("updated_at", "event_time"),
         "With latest_only: what decides between snapshots whose updated_at are within the 5 s that NSPS caches.",
     )
-    max_body_bytes: int = _setting("2MiB", _size(1024), "Largest body, after inflating (413 above it).")
-    body_timeout: float = _setting("30s", _seconds(0.01), "How long a body may take to arrive (408 after it).")
+    max_body_bytes: int = _setting("2MiB", kind.size(1024), "Largest body, after inflating (413 above it).")
+    body_timeout: float = _setting("30s", kind.time(0.01), "How long a body may take to arrive (408 after it).")
     bodies_bytes: int = _setting(
-        "64MiB", _size(1024), "Bytes of bodies under way at the same time; who comes later waits, then gets 429."
+        "64MiB", kind.size(1024), "Bytes of bodies under way at the same time; who comes later waits, then gets 429."
     )
     max_connections: int = _setting(
-        "2000", _whole(1, 60_000), "Connections at the same time; fewer where the limit of descriptors is lower."
+        "2000", kind.whole(1, 60_000), "Connections at the same time; fewer where the limit of descriptors is lower."
     )
     max_connections_per_address: int = _setting(
         "500",
-        _whole(1, 60_000),
+        kind.whole(1, 60_000),
         "Connections of one address over which no good token came; at most half of MAX_CONNECTIONS.",
     )
     keepalive_timeout: float = _setting(
-        "75s", _seconds(1), "How long an idle connection is kept; longer than the balancer in front keeps it."
+        "75s", kind.time(1), "How long an idle connection is kept; longer than the balancer in front keeps it."
     )
     trusted_proxies: tuple[Network, ...] = _setting(
-        "", _networks, "Addresses or networks of proxies whose X-Forwarded-For is believed, comma-separated."
+        "", kind.networks, "Addresses or networks of proxies whose X-Forwarded-For is believed, comma-separated."
     )
-    tls_cert_file: str = _setting("", _file, "Certificate chain (PEM) for TLS on PORT. Unset: no TLS.")
-    tls_key_file: str = _setting("", _file, "Its key (PEM, without a password). Unset: it is in TLS_CERT_FILE.")
+    tls_cert_file: str = _setting("", kind.file_path, "Certificate chain (PEM) for TLS on PORT. Unset: no TLS.")
+    tls_key_file: str = _setting(
+        "", kind.file_path, "Its key (PEM, without a password). Unset: it is in TLS_CERT_FILE."
+    )
     handlers: tuple[str, ...] = _setting(
-        "", _words, "Modules with your handlers, comma-separated import paths. Unset: every event is logged."
+        "", kind.words, "Modules with your handlers, comma-separated import paths. Unset: every event is logged."
     )
-    handler_timeout: float = _setting("60s", _seconds(0.01), "When an attempt to handle an event is cut off.")
+    handler_timeout: float = _setting("60s", kind.time(0.01), "When an attempt to handle an event is cut off.")
     max_attempts: int = _setting(
-        "0", _whole(0, 1_000_000), "Attempts until an event is dead, the first included; 0: as many as fit in MAX_AGE."
+        "0",
+        kind.whole(0, 1_000_000),
+        "Attempts until an event is dead, the first included; 0: as many as fit in MAX_AGE.",
     )
-    max_age: float = _setting("7d", _seconds(0), "Age at which an event that still fails is dead.")
-    retry_base: float = _setting("1s", _seconds(0.001), "Wait after the first failed attempt; it doubles each time.")
-    retry_max: float = _setting("10m", _seconds(0.001), "Longest wait between two attempts.")
+    max_age: float = _setting("7d", kind.time(0), "Age at which an event that still fails is dead.")
+    retry_base: float = _setting("1s", kind.time(0.001), "Wait after the first failed attempt; it doubles each time.")
+    retry_max: float = _setting("10m", kind.time(0.001), "Longest wait between two attempts.")
     on_dead: str = _setting(
         "continue",
-        _choice("continue", "hold"),
+        kind.choice("continue", "hold"),
         "What a dead event does to its subscriber: continue with the next one, or hold until an operator decides.",
     )
-    workers: int = _setting("8", _whole(1, 1000), "How many events are handled at the same time.")
-    queue_size: int = _setting("1000", _whole(1, 1_000_000), "How many events are held in memory.")
+    workers: int = _setting("8", kind.whole(1, 1000), "How many events are handled at the same time.")
+    queue_size: int = _setting("1000", kind.whole(1, 1_000_000), "How many events are held in memory.")
     queue_bytes: int = _setting(
-        "64MiB", _size(1024), "How many bytes of their bodies are held in memory; more wait in the journal."
+        "64MiB", kind.size(1024), "How many bytes of their bodies are held in memory; more wait in the journal."
     )
     journal_url: str = _setting(
         "sqlite:///data/journal.db",
-        _journal_url,
+        kind.journal_url,
         "Where accepted events are kept: sqlite:///relative or sqlite:////absolute path; memory:// keeps nothing.",
     )
-    max_backlog: int = _setting("1000000", _whole(1, 1_000_000_000), "Events that may be open (429 above it).")
-    min_free_disk: int = _setting("256MiB", _size(0), "Room on the journal's disk that is left alone (429 below it).")
-    keep_done: float = _setting("3d", _seconds(0), "How long an event that ended well can be looked at and replayed.")
-    keep_dead: float = _setting("35d", _seconds(0), "How long a dead event can be looked at and replayed.")
-    keep_ids: float = _setting("35d", _seconds(0), "How long an event id is remembered, so that it is not repeated.")
+    max_backlog: int = _setting("1000000", kind.whole(1, 1_000_000_000), "Events that may be open (429 above it).")
+    min_free_disk: int = _setting(
+        "256MiB", kind.size(0), "Room on the journal's disk that is left alone (429 below it)."
+    )
+    keep_done: float = _setting("3d", kind.time(0), "How long an event that ended well can be looked at and replayed.")
+    keep_dead: float = _setting("35d", kind.time(0), "How long a dead event can be looked at and replayed.")
+    keep_ids: float = _setting("35d", kind.time(0), "How long an event id is remembered, so that it is not repeated.")
     response: str = _setting(
         "accepted",
-        _choice("accepted", "outcome"),
+        kind.choice("accepted", "outcome"),
         "When a request is answered: once its event is kept, or once its outcome is known. See docs/outcome-mode.md.",
     )
     outcome_timeout: float = _setting(
-        "20s", _seconds(0.01), "With RESPONSE=outcome: when a request is answered 202 although its event still runs."
+        "20s", kind.time(0.01), "With RESPONSE=outcome: when a request is answered 202 although its event still runs."
     )
     drain_delay: float = _setting(
-        "0", _seconds(0), "How long a stop goes on accepting, so that a balancer can forget this connector first."
+        "0", kind.time(0), "How long a stop goes on accepting, so that a balancer can forget this connector first."
     )
-    drain_timeout: float = _setting("25s", _seconds(0), "How long a stop waits for events that are being handled.")
+    drain_timeout: float = _setting("25s", kind.time(0), "How long a stop waits for events that are being handled.")
     target_url: str = _setting(
         "",
-        _http_url,
+        kind.http_url,
         "Base URL of the external system, with a path and a query or without. Unset: there is none.",
         secret=True,
     )
     targets: tuple[str, ...] = _setting(
         "",
-        _target_names,
+        kind.target_names,
         "Names of several external systems, such as hlr,crm. Each has all of TARGET_* and BREAKER_* under its own "
         "name: HLR_URL, HLR_AUTH, HLR_BREAKER_FAILURES, ... (BREAKER_* alone is the default of all).",
     )
     target_auth: str = _setting(
         "none",
-        _choice("none", "basic", "bearer", "key", "oauth2"),
+        kind.choice("none", "basic", "bearer", "key", "oauth2"),
         "How to log in at the target: none, basic, bearer, key, oauth2.",
     )
-    target_user: str = _setting("", _text, "User for TARGET_AUTH=basic.")
-    target_password: str = _setting("", _secret, "Password for TARGET_AUTH=basic.", secret=True)
-    target_token: str = _setting("", _token, "Token for TARGET_AUTH=bearer, key for TARGET_AUTH=key.", secret=True)
-    target_key_header: str = _setting("X-Api-Key", _header_name, "Header for TARGET_AUTH=key.")
-    target_token_url: str = _setting("", _http_url, "Token server for TARGET_AUTH=oauth2.")
-    target_client_id: str = _setting("", _text, "Client id for TARGET_AUTH=oauth2.")
-    target_client_secret: str = _setting("", _secret, "Client secret for TARGET_AUTH=oauth2.", secret=True)
+    target_user: str = _setting("", kind.text, "User for TARGET_AUTH=basic.")
+    target_password: str = _setting("", kind.secret, "Password for TARGET_AUTH=basic.", secret=True)
+    target_token: str = _setting("", kind.token, "Token for TARGET_AUTH=bearer, key for TARGET_AUTH=key.", secret=True)
+    target_key_header: str = _setting("X-Api-Key", kind.header_name, "Header for TARGET_AUTH=key.")
+    target_token_url: str = _setting("", kind.http_url, "Token server for TARGET_AUTH=oauth2.")
+    target_client_id: str = _setting("", kind.text, "Client id for TARGET_AUTH=oauth2.")
+    target_client_secret: str = _setting("", kind.secret, "Client secret for TARGET_AUTH=oauth2.", secret=True)
     target_refresh_token: str = _setting(
-        "", _secret, "Refresh token for TARGET_AUTH=oauth2. Unset: client credentials are used.", secret=True
+        "", kind.secret, "Refresh token for TARGET_AUTH=oauth2. Unset: client credentials are used.", secret=True
     )
-    target_scope: str = _setting("", _text, "Scope to ask for with TARGET_AUTH=oauth2, words separated by spaces.")
-    target_audience: str = _setting("", _text, "Audience to ask for with TARGET_AUTH=oauth2.")
-    target_resource: str = _setting("", _text, "Resource to ask for with TARGET_AUTH=oauth2 (RFC 8707).")
+    target_scope: str = _setting("", kind.text, "Scope to ask for with TARGET_AUTH=oauth2, words separated by spaces.")
+    target_audience: str = _setting("", kind.text, "Audience to ask for with TARGET_AUTH=oauth2.")
+    target_resource: str = _setting("", kind.text, "Resource to ask for with TARGET_AUTH=oauth2 (RFC 8707).")
     target_client_auth: str = _setting(
         "basic",
-        _choice("basic", "body"),
+        kind.choice("basic", "body"),
         "Where client id and secret stand in a request for a token: HTTP Basic, or the body.",
     )
     target_timeout: float = _setting(
-        "20s", _seconds(0.01), "How long a call may take in all; less than HANDLER_TIMEOUT."
+        "20s", kind.time(0.01), "How long a call may take in all; less than HANDLER_TIMEOUT."
     )
-    target_connect_timeout: float = _setting("5s", _seconds(0.01), "How long connecting may take.")
-    target_rate: float = _setting("0", _number(0, 1_000_000), "Calls a second to the target at most; 0: no limit.")
-    target_burst: int = _setting("0", _whole(0, 1_000_000), "Calls at once after a rest; 0: those of a second.")
-    target_concurrency: int = _setting("0", _whole(0, 10_000), "Calls at the same time at most; 0: as many as WORKERS.")
-    target_ca_file: str = _setting("", _file, "Certificates (PEM) to trust. Unset: those of the system.")
-    target_cert_file: str = _setting("", _file, "Client certificate (PEM), if the target asks for one.")
-    target_key_file: str = _setting("", _file, "Its key (PEM, without a password). Unset: it is in TARGET_CERT_FILE.")
+    target_connect_timeout: float = _setting("5s", kind.time(0.01), "How long connecting may take.")
+    target_rate: float = _setting("0", kind.number(0, 1_000_000), "Calls a second to the target at most; 0: no limit.")
+    target_burst: int = _setting("0", kind.whole(0, 1_000_000), "Calls at once after a rest; 0: those of a second.")
+    target_concurrency: int = _setting(
+        "0", kind.whole(0, 10_000), "Calls at the same time at most; 0: as many as WORKERS."
+    )
+    target_ca_file: str = _setting("", kind.file_path, "Certificates (PEM) to trust. Unset: those of the system.")
+    target_cert_file: str = _setting("", kind.file_path, "Client certificate (PEM), if the target asks for one.")
+    target_key_file: str = _setting(
+        "", kind.file_path, "Its key (PEM, without a password). Unset: it is in TARGET_CERT_FILE."
+    )
     target_status: Mapping[int, StatusOutcome] = _setting(
-        "", _statuses, "What a status means where it is not the usual: 404=done,409=retry (done, retry, dead, ignored)."
+        "",
+        kind.statuses,
+        "What a status means where it is not the usual: 404=done,409=retry (done, retry, dead, ignored).",
     )
     breaker_failures: int = _setting(
         "10",
-        _whole(0, 1_000_000),
+        kind.whole(0, 1_000_000),
         "Subscribers whose calls fail, one after the other, until calls are held; 0: off.",
     )
     breaker_share: float = _setting(
-        "50", _number(0, 100), "Percentage of failures among the last BREAKER_CALLS with the same effect; 0: off."
+        "50", kind.number(0, 100), "Percentage of failures among the last BREAKER_CALLS with the same effect; 0: off."
     )
-    breaker_calls: int = _setting("50", _whole(1, 100_000), "How many calls BREAKER_SHARE looks at.")
+    breaker_calls: int = _setting("50", kind.whole(1, 100_000), "How many calls BREAKER_SHARE looks at.")
     breaker_cool_down: float = _setting(
-        "1s", _seconds(0.001), "Wait until a target that is held is tried; it doubles while it stays unavailable."
+        "1s", kind.time(0.001), "Wait until a target that is held is tried; it doubles while it stays unavailable."
     )
-    breaker_cool_down_max: float = _setting("10s", _seconds(0.001), "Longest wait until it is tried again.")
+    breaker_cool_down_max: float = _setting("10s", kind.time(0.001), "Longest wait until it is tried again.")
     forward_types: tuple[str, ...] = _setting(
-        "", _words, "Event types that connector.handlers.forward posts, comma-separated. Unset: all."
+        "", kind.words, "Event types that connector.handlers.forward posts, comma-separated. Unset: all."
     )
     forward_mapping: str = _setting(
-        "", _file, "TOML or JSON file that says what it posts. Unset: the event as it came."
+        "", kind.file_path, "TOML or JSON file that says what it posts. Unset: the event as it came."
     )
-    log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "Least level that is logged.")
-    access_log: bool = _setting("false", _switch, "Also log a line for each HTTP request.")
-    log_calls: bool = _setting("true", _switch, "Log a line for each call to the external system.")
+    log_level: str = _setting("INFO", kind.choice("DEBUG", "INFO", "WARNING", "ERROR"), "Least level that is logged.")
+    access_log: bool = _setting("false", kind.switch, "Also log a line for each HTTP request.")
+    log_calls: bool = _setting("true", kind.switch, "Log a line for each call to the external system.")
     named_targets: Mapping[str, "Settings"] = field(default_factory=dict)
 
     @property
@@ -447,7 +262,7 @@ def _declared() -> list[Field[Any]]:
 def secret_files(environment: Mapping[str, str]) -> dict[str, Path]:
     """The secrets that stand in files of their own: the setting's name, and the path that its ``NAME_FILE`` gives."""
     secrets = {each.name.upper() for each in _declared() if each.metadata["secret"]}
-    for target in _words(environment.get("TARGETS", "")):
+    for target in kind.words(environment.get("TARGETS", "")):
         secrets |= {name for name, plain in target_settings(target).items() if plain in secrets}
     found = {name: environment.get(f"{name}_FILE", "").strip() for name in sorted(secrets)}
     return {name: Path(path).absolute() for name, path in found.items() if path}
@@ -571,7 +386,7 @@ def warnings(settings: Settings, environment: Mapping[str, str]) -> Iterator[str
             continue
         if each.metadata["secret"] and _PLACEHOLDER.fullmatch(text):
             yield f"{each.name.upper()}: this is the placeholder of a guide; set the real one"
-        if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+        if len(text) > 1 and text[0] == text[-1] and text[0] in kind.QUOTES:
             yield f"{each.name.upper()}: it begins and ends with a quote, which is taken for a part of it"
     file = Path.cwd() / ".env"
     if env_file.is_open_to_others(file) and any(
@@ -596,7 +411,7 @@ def _unknown_names(environment: Mapping[str, str]) -> Iterator[str]:
     """Names that look like settings and are none."""
     known = {each.name.upper() for each in _declared()}
     known |= {f"{each.name.upper()}_FILE" for each in _declared() if each.metadata["secret"]}
-    targets = _words(environment.get("TARGETS", ""))
+    targets = kind.words(environment.get("TARGETS", ""))
     ours = known | {f"{name}{end}" for target in targets for name in target_settings(target) for end in ("", "_FILE")}
     for name in sorted(environment.keys() - ours):
         if _NOT_OURS.fullmatch(name):

@@ -24,7 +24,8 @@ from connector.external import Target, TargetFailed, Targets
 from connector.external.urls import without_secrets
 from connector.handlers import Handlers
 from connector.journal import engines
-from connector.settings import Settings, environment, seconds, warnings
+from connector.setting_values import seconds
+from connector.settings import Settings, environment, warnings
 
 EXIT_NO_START: Final = 2
 """Exit code where a start with these settings and handlers would fail."""

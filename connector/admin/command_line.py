@@ -22,7 +22,8 @@ from connector.errors import ConnectorError, StartError
 from connector.events.times import parse_time
 from connector.journal import engines
 from connector.journal.queries import STATES, Filter
-from connector.settings import Settings, environment, seconds
+from connector.setting_values import seconds
+from connector.settings import Settings, environment
 
 EXIT_UNKNOWN: Final = 1
 """Exit code where a name that was given is not known."""

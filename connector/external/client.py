@@ -57,7 +57,8 @@ from connector.external.tls import Trust
 from connector.external.urls import Value
 from connector.external.wire import NoAnswer, OwnLack, Sender, Wire
 from connector.facts import facts
-from connector.settings import Settings, StatusOutcome
+from connector.setting_values import StatusOutcome
+from connector.settings import Settings
 
 MAX_WAIT: Final = 5.0
 """Seconds that a call waits for a permit and for its turn, each; then its event goes back. It keeps an event that

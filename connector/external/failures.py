@@ -26,7 +26,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from connector.external.response import Kind, TargetDead, TargetFailed, TargetIgnored, TargetResponse, TargetRetry
-from connector.settings import StatusOutcome
+from connector.setting_values import StatusOutcome
 
 MAX_RETRY_AFTER: Final = 86400.0
 """Seconds: no target can put an event off for longer. RETRY_MAX is the bound that counts; this one bounds numbers."""

@@ -17,7 +17,7 @@ import msgspec
 
 from connector.errors import StartError
 from connector.external.response import TargetResponse
-from connector.settings import StatusOutcome
+from connector.setting_values import StatusOutcome
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from xml.etree.ElementTree import Element
 
 from connector.events.event import Event
 from connector.external.urls import Value
-from connector.settings import StatusOutcome
+from connector.setting_values import StatusOutcome
 
 Form = Mapping[str, str | int]
 """Fields of a form, ``application/x-www-form-urlencoded``."""

@@ -21,7 +21,7 @@ from connector.external.response import (
 )
 from connector.external.said import MAX_REASON, Masks
 from connector.outcome import DeadLetter, Ignored, Postponed, Retry
-from connector.settings import StatusOutcome
+from connector.setting_values import StatusOutcome
 
 NOW = datetime(2025, 9, 1, 12, 0, 0, tzinfo=UTC)
 reason_in = Masks().reason
