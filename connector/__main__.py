@@ -16,6 +16,7 @@ from connector.admin import command_line
 from connector.admin.check import check
 from connector.admin.example import example
 from connector.admin.forward_check import forward_command
+from connector.admin.new import new
 from connector.serve import health_check
 from connector.serve import main as serve_main
 from connector.version import __version__
@@ -61,6 +62,7 @@ for each in command_line.COMMANDS:
     main.add_command(each)
 main.add_command(forward_command)
 main.add_command(check)
+main.add_command(new)
 command_line.events.add_command(example)
 
 if __name__ == "__main__":

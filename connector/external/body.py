@@ -52,6 +52,8 @@ def _xml(xml: "str | ElementTree.Element") -> bytes:
 
 
 async def _multipart(files: Files, form: Form) -> Body:
+    _expect(files, Mapping, "files", "a mapping of parts")
+    _expect(form, Mapping, "form", "a mapping of fields")
     parts = aiohttp.FormData(default_to_multipart=True)
     for name, value in form.items():
         parts.add_field(name, str(value))

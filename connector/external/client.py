@@ -39,8 +39,8 @@ from connector.external.hooks import Verdict, has_hook, verdict_on
 from connector.external.limits import RateLimit
 from connector.external.mapping import MappingFile
 from connector.external.mistakes import mistake
-from connector.external.options import GetOptions, Options
-from connector.external.request import Request, request_of
+from connector.external.options import GET_OPTIONS, GetOptions, Options
+from connector.external.request import Request, check_names, request_of
 from connector.external.response import (
     Kind,
     TargetBusy,
@@ -218,7 +218,8 @@ class Target:
     async def get(
         self, path: str = "", values: Mapping[str, Value] | None = None, **options: Unpack[GetOptions]
     ) -> TargetResponse:
-        """``request`` with GET."""
+        """``request`` with GET, which has no body."""
+        check_names(options, GET_OPTIONS)
         return await self.request(hdrs.METH_GET, path, values, **options)
 
     async def post(
@@ -259,6 +260,8 @@ class Target:
         if self._loop is not None and asyncio.get_running_loop() is not self._loop:
             raise mistake("a call of another event loop's: in a thread, use from_thread(target().get(...))")
         event = options.get("event")
+        if event is not None and not isinstance(event, Event):
+            raise mistake(f"event= expects the event, not {type(event).__name__}")
         calls = calls_of(event)
         request = await request_of(method, self._url, path, values, options, calls.handler)
         return await self._call(request, calls, calls.event or event, outcomes)

@@ -57,4 +57,5 @@ class Options(GetOptions, BodyOptions, total=False):
     step: str
 
 
-KNOWN: Final = frozenset(Options.__annotations__)
+GET_OPTIONS: Final = frozenset(GetOptions.__annotations__)
+OPTIONS: Final = frozenset(Options.__annotations__)

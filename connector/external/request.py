@@ -16,7 +16,7 @@ from connector.external import headers as headers_of
 from connector.external import urls
 from connector.external.body import JSON, Body, body_of
 from connector.external.mistakes import mistake
-from connector.external.options import KNOWN, Options
+from connector.external.options import OPTIONS, Options
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -37,8 +37,7 @@ async def request_of(
     method: str, base: URL, path: str, values: Mapping[str, urls.Value] | None, options: Options, handler: str
 ) -> Request:
     """The call that ``Target.request`` is asked for, by ``handler``. Raises TargetMistake."""
-    if not options.keys() <= KNOWN:
-        raise mistake(f"a call has no option {', '.join(f'{name}=' for name in sorted(options.keys() - KNOWN))}")
+    check_names(options, OPTIONS)
     url, shown = _url_of(base, path, values, options.get("params"))
     fields = _fields(options.get("event"), options.get("step", ""), handler, options.get("headers"))
     body = await _body(options)
@@ -46,6 +45,12 @@ async def request_of(
         fields.setdefault(hdrs.CONTENT_TYPE, body.content_type)
     data = None if body is None else body.data
     return Request(method, url, data, fields, _seconds(options.get("timeout")), shown)
+
+
+def check_names(options: Mapping[str, object], known: frozenset[str]) -> None:
+    """Raises TargetMistake where an option is none of the known ones."""
+    if not options.keys() <= known:
+        raise mistake(f"this call has no option {', '.join(f'{name}=' for name in sorted(options.keys() - known))}")
 
 
 def _url_of(
@@ -63,6 +68,8 @@ def _url_of(
 
 
 def _fields(event: Event | None, step: str, handler: str, headers: Mapping[str, str] | None) -> dict[str, str]:
+    if not isinstance(step, str):
+        raise mistake(f"step= expects a text, not {type(step).__name__}")
     fields = headers_of.of_event(event, step, handler) if event is not None else {}
     for name, value in (headers or {}).items():
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value) or not _HEADER_NAME.fullmatch(name):

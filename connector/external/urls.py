@@ -54,7 +54,13 @@ def check(path: str) -> None:
 
 
 def join(base: URL, path: str, params: Mapping[str, Value] | None = None) -> URL:
-    """The URL of a call: the base's path, then ``path``; the base's query, then that of ``path``, then ``params``."""
+    """The URL of a call: the base's path, then ``path``; the base's query, then that of ``path``, then ``params``.
+
+    Raises PathRefused.
+    """
+    for name, value in (params or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str | int | None):
+            raise PathRefused(f"params= takes texts and whole numbers, and {name} is {type(value).__name__}")
     plain, _, query = path.partition("?")
     query = quote(query, safe=_AS_WRITTEN + "?")
     more = "&".join(
