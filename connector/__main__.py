@@ -14,6 +14,7 @@ import click
 
 from connector.admin import command_line
 from connector.admin.check import check
+from connector.admin.copies import backup, restore
 from connector.admin.example import example
 from connector.admin.forward_check import forward_command
 from connector.admin.new import new
@@ -63,6 +64,8 @@ for each in command_line.COMMANDS:
 main.add_command(forward_command)
 main.add_command(check)
 main.add_command(new)
+main.add_command(backup)
+main.add_command(restore)
 command_line.events.add_command(example)
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def _sqlite(settings: Settings, clock: Clock, marks: Marks, ordering: Ordering) 
 
 
 def _sqlite_outside(settings: Settings) -> Outside:
-    return SqliteOutside(_path(settings), lambda: _sqlite_store(settings, time.time, AS_KEPT))
+    return SqliteOutside(_path(settings), lambda: _sqlite_store(settings, time.time, AS_KEPT), settings.min_free_disk)
 
 
 def _sqlite_store(settings: Settings, clock: Clock, ordering: Ordering) -> SqliteStore:

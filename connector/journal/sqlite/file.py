@@ -10,6 +10,7 @@ from typing import Final
 
 from connector.errors import InUse, StartError
 from connector.journal.sqlite.remembered import SCHEMA as IDS_SCHEMA
+from connector.journal.sqlite.sound import check_read, check_whole
 from connector.journal.sqlite.stored import read_text
 from connector.journal.sqlite.wal import leave_log
 
@@ -93,6 +94,9 @@ OTHERS: Final = 0o077
 HEADER_BYTES: Final = 100
 """The least that an SQLite file begins with (SQLite, "Database File Format", 1.3)."""
 
+COMPANIONS: Final = ("", "-wal", "-shm", "-journal", ".lock")
+"""What belongs to a journal, by the end of its name."""
+
 _OWNED: Final[set[tuple[int, int] | None]] = set()
 """The lock files that this process holds, by device and inode."""
 
@@ -102,6 +106,9 @@ class JournalFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.restored = path.with_name(f"{path.name}-restored")
+        self._suspect = path.with_name(f"{path.name}-suspect")
+        self._made: list[Path] = []
         self._lock: int | None = None
         self._owned: tuple[int, int] | None = None
 
@@ -109,17 +116,16 @@ class JournalFile:
         """Own the file, made where there is none, and connect to it. Raises StartError; then it is closed again."""
         db: sqlite3.Connection | None = None
         try:
-            made = [folder for folder in self.path.parents if not folder.exists()]
-            for folder in reversed(made):
-                folder.mkdir(mode=PRIVATE_FOLDER)
-            self._own()
+            self.own()
+            self.finish_restore()
             self._make()
             self._check()
             self._shut_out_others()
             db = self.connect()
             self._migrate(db)
-            for folder in [self.path, *made]:
-                _sync(folder.parent)
+            for folder in [self.path, *self._made]:
+                sync(folder.parent)
+            self._suspect.unlink(missing_ok=True)
         except (sqlite3.Error, OSError, StartError) as fault:
             if db is not None:
                 db.close()
@@ -128,6 +134,34 @@ class JournalFile:
                 raise
             raise StartError(f"JOURNAL_URL: {self.path} cannot be opened: {text_of(fault)}{_way_out(fault)}") from None
         return db
+
+    def own(self) -> None:
+        """Be the one process that may write the file, in a folder that is made where there is none.
+
+        Raises InUse, StartError, OSError.
+        """
+        self._made = [folder for folder in self.path.parents if not folder.exists()]
+        for folder in reversed(self._made):
+            folder.mkdir(mode=PRIVATE_FOLDER)
+        self._own()
+
+    def finish_restore(self) -> None:
+        """Let the file that a restore has made ready take the journal's place. Raises OSError.
+
+        The log of the former journal is gone for good before that, whenever the power is cut.
+        """
+        if not self.restored.exists():
+            return
+        for companion in ("-wal", "-shm", "-journal", "-running", "-suspect"):
+            Path(f"{self.path}{companion}").unlink(missing_ok=True)
+        sync(self.path.parent)
+        self.restored.replace(self.path)
+        sync(self.path.parent)
+
+    def suspect(self) -> None:
+        """Have the next start check the whole file: damage was met."""
+        with contextlib.suppress(OSError):
+            os.close(os.open(self._suspect, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE))
 
     def close(self) -> None:
         """Leave the file to others."""
@@ -185,7 +219,7 @@ class JournalFile:
 
     def _shut_out_others(self) -> None:
         """Close a journal of before, which others may read, to them; one that is not ours stays as it is."""
-        for companion in ("", "-wal", "-shm", "-journal", ".lock"):
+        for companion in COMPANIONS:
             path = Path(f"{self.path}{companion}")
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 if path.stat().st_mode & OTHERS:
@@ -205,23 +239,9 @@ class JournalFile:
             self._look_into(self.path.absolute().as_uri())  # stopped while it was made: there is something to undo
 
     def _look_into(self, uri: str) -> None:
+        whole = self.path.stat().st_size <= QUICK_CHECK_BYTES or self._suspect.exists()
         with contextlib.closing(sqlite3.connect(uri, timeout=BUSY_SECONDS, isolation_level=None, uri=True)) as db:
-            application, version, tables = db.execute(
-                "SELECT (SELECT application_id FROM pragma_application_id),"
-                " (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
-            ).fetchone()
-            if tables and application != APPLICATION_ID:
-                raise StartError(f"JOURNAL_URL: {self.path} is an SQLite file of something else, no journal")
-            if version > len(MIGRATIONS):
-                raise StartError(
-                    f"JOURNAL_URL: {self.path} was written by a newer connector (version {version} of the journal,"
-                    f" this one knows {len(MIGRATIONS)}); run that one, or take another file"
-                )
-            if tables:
-                whole = self.path.stat().st_size <= QUICK_CHECK_BYTES
-                (verdict,) = db.execute("PRAGMA quick_check(1)" if whole else "PRAGMA quick_check(open)").fetchone()
-                if verdict != "ok":
-                    raise sqlite3.DatabaseError(verdict.splitlines()[-1])
+            look_into(db, self.path, whole=whole)
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -230,6 +250,26 @@ class JournalFile:
                 f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID};"
                 f" PRAGMA user_version = {number}; COMMIT;"
             )
+
+
+def look_into(db: sqlite3.Connection, path: Path, *, whole: bool) -> None:
+    """Check that ``db``, the file at ``path``, is a journal that this version knows, and sound, ``whole`` or in part.
+
+    Raises StartError, DatabaseError where it is damaged.
+    """
+    application, version, tables = db.execute(
+        "SELECT (SELECT application_id FROM pragma_application_id),"
+        " (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
+    ).fetchone()
+    if tables and application != APPLICATION_ID:
+        raise StartError(f"JOURNAL_URL: {path} is an SQLite file of something else, no journal")
+    if version > len(MIGRATIONS):
+        raise StartError(
+            f"JOURNAL_URL: {path} was written by a newer connector (version {version} of the journal,"
+            f" this one knows {len(MIGRATIONS)}); run that one, or take another file"
+        )
+    if tables:
+        (check_whole if whole else check_read)(db)
 
 
 def place_of(path: Path) -> tuple[int, int] | None:
@@ -245,9 +285,9 @@ def _here() -> str:
     return f"process {os.getpid()} on {os.uname().nodename}"
 
 
-def _sync(folder: Path) -> None:
-    """Make the names in ``folder`` outlive a power cut."""
-    opened = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, outlive a power cut."""
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(opened)
     finally:
@@ -264,7 +304,8 @@ def text_of(fault: Exception) -> str:
 def _way_out(fault: Exception) -> str:
     if isinstance(fault, sqlite3.DatabaseError) and not isinstance(fault, sqlite3.OperationalError):
         return (
-            ". The file is damaged; nothing was changed. Copy it and its -wal file, rescue what can be read with"
-            " `sqlite3 FILE .recover`, put a backup in its place or point JOURNAL_URL at a new file"
+            ". The file is damaged; nothing was changed. `python -m connector restore BACKUP` puts a backup (made by"
+            " `python -m connector backup FILE`) in its place and keeps this one aside; or point JOURNAL_URL at a new"
+            " file. `sqlite3 FILE .recover` gives what can still be read, with its -wal file beside it"
         )
     return ""

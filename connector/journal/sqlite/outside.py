@@ -17,8 +17,9 @@ import msgspec
 
 from connector.errors import InUse, StartError, Unavailable
 from connector.journal.commands import Command, CommandResult
-from connector.journal.outside import Outside
+from connector.journal.outside import Copied, Outside, Restored
 from connector.journal.queries import Query
+from connector.journal.sqlite import copies
 from connector.journal.sqlite.history import connect
 from connector.journal.sqlite.store import SqliteStore
 from connector.journal.sqlite.wal import leave_log
@@ -31,11 +32,12 @@ Result = TypeVar("Result")
 
 
 class SqliteOutside(Outside):
-    """The journal at ``path``; ``make_store`` gives a closed store of it."""
+    """The journal at ``path``; ``make_store`` gives a closed store of it. ``min_free_disk`` as in ``SqliteStore``."""
 
-    def __init__(self, path: Path, make_store: Callable[[], SqliteStore]) -> None:
+    def __init__(self, path: Path, make_store: Callable[[], SqliteStore], min_free_disk: int = 0) -> None:
         self._path = path
         self._make_store = make_store
+        self._min_free_disk = min_free_disk
 
     async def ask(self, query: Query[Result]) -> Result:
         try:
@@ -48,6 +50,12 @@ class SqliteOutside(Outside):
         if not self._path.exists():
             raise Unavailable(f"{self._path} does not exist")
         return await send(self._make_store(), self._path, command)
+
+    def backup(self, target: Path) -> Copied:
+        return copies.backup(self._path, target, min_free_disk=self._min_free_disk)
+
+    def restore(self, source: Path) -> Restored:
+        return copies.restore(self._path, source)
 
     def close(self) -> None:
         """Nothing is held open between questions."""

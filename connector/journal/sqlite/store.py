@@ -60,6 +60,9 @@ LEAST_ROOM: Final = 64 * 1024
 ROOMY_BYTES: Final = 2 * LOG_BYTES
 """Room is short where less than this is left beyond MIN_FREE_DISK: the log is kept small then."""
 
+DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""SQLite's codes of a file that is damaged."""
+
 COMMAND_SECONDS: Final = 3600.0
 
 UNREADABLE: Final = -1
@@ -167,7 +170,7 @@ class SqliteStore(Store):
             committing = True
             db.execute("COMMIT")
         except (sqlite3.Error, OSError) as fault:
-            self._abandon()
+            self._abandon(fault)
             raise StoreError(text_of(fault), fatal=_is_fatal(fault, committing)) from fault
         self._mail = False
         self._look_at_disk()
@@ -192,7 +195,7 @@ class SqliteStore(Store):
             write_a_page(self._db)
             self._look_at_disk()
         except (sqlite3.Error, OSError) as fault:
-            self._abandon()
+            self._abandon(fault)
             raise StoreError(text_of(fault), fatal=_is_fatal(fault)) from fault
 
     def upkeep(self) -> bool:
@@ -212,7 +215,7 @@ class SqliteStore(Store):
                 more = self._log.shrinks = True
             (self._log.step if more else self._log.rest)(db)
         except (sqlite3.Error, OSError) as fault:
-            self._abandon()
+            self._abandon(fault)
             raise StoreError(text_of(fault), fatal=_is_fatal(fault, committing)) from fault
         self._look_at_disk()
         self.wants_upkeep = self._log.due
@@ -362,8 +365,10 @@ class SqliteStore(Store):
         if epoch != self._epoch:
             raise TakenOver("another process has taken the journal over")
 
-    def _abandon(self) -> None:
+    def _abandon(self, fault: Exception) -> None:
         """Leave the connection in whatever state it is; the next one reads what was committed."""
+        if _code(fault) in DAMAGED:
+            self._file.suspect()
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
@@ -572,5 +577,10 @@ def _is_fatal(fault: Exception, committing: bool = False) -> bool:
     """
     if isinstance(fault, TakenOver):
         return True
-    code = getattr(fault, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (committing and code == sqlite3.SQLITE_IOERR)
+    code = _code(fault)
+    return code in DAMAGED or (committing and code == sqlite3.SQLITE_IOERR)
+
+
+def _code(fault: Exception) -> int:
+    """SQLite's code of an error; 0 for one of somebody else."""
+    return int(getattr(fault, "sqlite_errorcode", 0)) & 0xFF
