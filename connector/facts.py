@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from connector import log
+from connector.flood import flood
 from connector.log import Traced
 
 _log = log.get_logger()
@@ -123,7 +124,7 @@ class Minutely:
 
 
 class LogLines(Listener):
-    """The log lines of the facts. Lines that strangers can cause go through ``log.flood``."""
+    """The log lines of the facts. Lines that anybody can cause go through ``connector.flood``."""
 
     def __init__(self) -> None:
         self._minutely = Minutely()
@@ -153,7 +154,7 @@ class LogLines(Listener):
             log.event_line("event.time_unreadable", f"{path} is no time that can be read", event, "warning", more)
 
     def refused(self, refusal: Refusal) -> None:
-        log.flood.line(
+        flood.line(
             refusal.kind,
             f"{refusal.method} refused: {refusal.status} {refusal.reason}",
             action=refusal.action,

@@ -21,6 +21,7 @@ from typing import Final
 from connector import log
 from connector.app import Connector
 from connector.errors import StartError
+from connector.flood import flood
 from connector.rotation import SecretFiles
 from connector.settings import Settings, environment, warnings
 from connector.web.server import HttpServer
@@ -112,7 +113,7 @@ async def serve(settings: Settings) -> int:
     finally:
         secret_files.stop()
         await server.stop()
-        log.flood.sum_up()
+        flood.sum_up()
     _log.info("Stopped", action="server.stopped")
     code = 0 if stop.done() else EXIT_LOST
     if connector.workers.stuck:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from connector import log
+from connector.flood import flood
 
 # How long an example takes says nothing on a loaded machine.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -20,7 +21,7 @@ Reported = Callable[..., Awaitable[list[dict[str, Any]]]]
 
 @pytest.fixture(autouse=True)
 def _lines_of_each_test_by_itself(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(log, "flood", log.Flood())
+    monkeypatch.setattr(flood, "_kinds", {})
     yield
     log.writer.flush()
 

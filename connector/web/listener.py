@@ -27,6 +27,7 @@ from typing import Final
 
 from connector import log
 from connector.errors import StartError
+from connector.flood import flood
 from connector.web.aiohttp_inside import Connection, Server
 from connector.web.remote import plain
 
@@ -223,7 +224,7 @@ class Listener:
             client.close()
             self._ended(connection)
             if isinstance(error, ssl.SSLError):
-                log.flood.line(
+                flood.line(
                     "tls",
                     f"No TLS connection: {error.reason or 'handshake failed'}",
                     action="connection.refused",
@@ -265,7 +266,7 @@ class Listener:
     def _keep_to_its_share(self, address: str) -> None:
         theirs = [each for each, taken in self._taken.items() if taken.address == address and not each.trusted]
         if len(theirs) >= self._per_address and (victim := self._idle_longest(theirs)) is not None:
-            log.flood.line(
+            flood.line(
                 "address",
                 f"An address has {len(theirs)} connections without a good token; its oldest one ends",
                 action="connections.per_address",
@@ -287,7 +288,7 @@ class Listener:
         self._ended(connection)
 
     def _say_full(self, what: str) -> None:
-        log.flood.line(
+        flood.line(
             "full",
             f"{len(self._taken)} connections are the most there may be. {what}",
             action="connections.full",
@@ -307,7 +308,7 @@ class Listener:
         now = self._loop.time()
         for connection, taken in list(self._taken.items()):
             if what := connection.check(now, head_timeout, write_timeout):
-                log.flood.line(
+                flood.line(
                     what,
                     f"A connection was given up: {what.replace('_', ' ')}",
                     action="connection.given_up",

@@ -1,5 +1,6 @@
 """TLS on our own port."""
 
+import logging
 import ssl
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Final
 
 from connector import log
 from connector.errors import StartError
+from connector.flood import flood
 
 _LOOK: Final = 5.0
 """Seconds between two looks at the files."""
@@ -43,12 +45,12 @@ class Certificate:
                 return
             self._context = self._read()
         except (OSError, ssl.SSLError, ValueError) as error:
-            log.flood.line(
+            flood.line(
                 "certificate",
                 f"The certificate has changed and cannot be read; the old one is used: {self._why(error)}",
                 action="tls.not_reloaded",
                 remote=None,
-                level="error",
+                level=logging.ERROR,
             )
             return
         self._stamp = stamp

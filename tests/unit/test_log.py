@@ -21,6 +21,7 @@ import structlog
 import connector
 from connector import log
 from connector.events.event import Event
+from connector.flood import Flood
 from connector.log import LineWriter
 from tests.conftest import Lines
 
@@ -420,13 +421,13 @@ class Clock:
         return self.now
 
 
-def say(flood: log.Flood, kind: str = "unauthorized", remote: str | None = "192.0.2.1") -> None:
+def say(flood: Flood, kind: str = "unauthorized", remote: str | None = "192.0.2.1") -> None:
     flood.line(kind, "POST refused", action="event.refused", remote=remote, status=401)
 
 
 def test_a_flood_of_refusals_is_sampled_and_summed_up(log_lines: Lines) -> None:
     clock = Clock()
-    flood = log.Flood(clock)
+    flood = Flood(clock)
     for _ in range(10_000):
         say(flood)
         clock.now += 0.001
@@ -434,7 +435,7 @@ def test_a_flood_of_refusals_is_sampled_and_summed_up(log_lines: Lines) -> None:
     lines = log_lines()
     said = [line for line in lines if line["action"] == "event.refused"]
     summaries = [line for line in lines if line["action"] == "log.summary"]
-    assert len(said) <= log.Flood.BURST + 10 + 2
+    assert len(said) <= Flood.BURST + 10 + 2
     assert len(said) + sum(line["count"] for line in summaries) == 10_000
     assert summaries[0]["of"] == "event.refused"
     assert summaries[0]["kind"] == "unauthorized"
@@ -444,7 +445,7 @@ def test_a_flood_of_refusals_is_sampled_and_summed_up(log_lines: Lines) -> None:
 
 def test_one_sender_with_a_mistake_is_seen_beside_a_flood(log_lines: Lines) -> None:
     clock = Clock()
-    flood = log.Flood(clock)
+    flood = Flood(clock)
     for _ in range(1000):
         say(flood)
     say(flood, remote="198.51.100.7")
@@ -453,20 +454,20 @@ def test_one_sender_with_a_mistake_is_seen_beside_a_flood(log_lines: Lines) -> N
 
 
 def test_a_flood_of_addresses_and_kinds_has_a_bound(log_lines: Lines) -> None:
-    flood = log.Flood(Clock())
+    flood = Flood(Clock())
     for number in range(2000):
         say(flood, kind=f"kind {number}", remote=f"192.0.2.{number}")
         say(flood, remote=f"198.51.100.{number}")
     flood.sum_up()
     lines = log_lines()
-    assert len(lines) < 64 + 2 * (log.Flood.BURST + log.Flood.ADDRESSES + 1)
+    assert len(lines) < 64 + 2 * (Flood.BURST + Flood.ADDRESSES + 1)
     assert sum(line.get("count", 1) for line in lines) == 4000
 
 
 async def test_a_summary_comes_without_a_further_line(log_lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log.Flood, "WINDOW", 0.01)
-    flood = log.Flood()
-    for _ in range(log.Flood.BURST + 5):
+    monkeypatch.setattr(Flood, "WINDOW", 0.01)
+    flood = Flood()
+    for _ in range(Flood.BURST + 5):
         say(flood)
     lines: list[dict[str, Any]] = []
     async with asyncio.timeout(20):
