@@ -17,7 +17,8 @@ And of each call this is known, whatever aiohttp makes of it:
 
 4. ``written``: whether anything of the request was given to the socket. Bytes that arrive before are no answer.
 5. ``taken``: whether the target may have taken it. Where the kernel tells how many bytes the other side has confirmed
-   (TCP_INFO on Linux, 4.1 and later), a request of which none was confirmed was not taken.
+   (TCP_INFO on Linux, 4.1 and later), a request of which none was confirmed was not taken. What was written before it
+   is counted here, but below TLS, where the kernel is asked before each request.
 6. ``raw``: the first bytes of the answer as they came, for when aiohttp cannot read it.
 """
 
@@ -100,33 +101,26 @@ exchange: Final[ContextVar[Exchange | None]] = ContextVar("exchange", default=No
 
 
 class _WatchedTransport:
-    """A transport that tells its link of the first write after ``watch``; what else there is, is the transport's."""
+    """A transport that tells its link what is written; what else there is, is the transport's."""
 
     def __init__(self, transport: asyncio.Transport, link: "Link") -> None:
         self._transport = transport
+        self._write = transport.write
         self._link = link
         self.is_closing = transport.is_closing
         self.pause_reading = transport.pause_reading
         self.resume_reading = transport.resume_reading
-        self.watch()
 
-    def watch(self) -> None:
-        """Tell the link of the next write."""
-        self.write = self._write
-        self.writelines = self._writelines
+    def write(self, data: Any) -> None:
+        """Write, and say so."""
+        link = self._link
+        link.written = True
+        link.sent += len(data)
+        self._write(data)
 
-    def _write(self, data: Any) -> None:
-        self._note()
-        self._transport.write(data)
-
-    def _writelines(self, list_of_data: Iterable[Any]) -> None:
-        self._note()
-        self._transport.writelines(list_of_data)
-
-    def _note(self) -> None:
-        self._link.written = True
-        self.write = self._transport.write
-        self.writelines = self._transport.writelines
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        """Write, and say so."""
+        self.write(b"".join(list_of_data))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -145,7 +139,7 @@ class Link(ResponseHandler):
         self.tls = False
         self.lost: BaseException | None = None
         self._poll = select.poll()
-        self._watched: _WatchedTransport | None = None
+        self._acked_first: int | None = None
         self._acked_before: int | None = None
         self._acked_at_end: int | None = None
         self.made_at = monotonic()
@@ -153,6 +147,7 @@ class Link(ResponseHandler):
         self.host = ""
         self.idle_since: float | None = None
         self.uses = 0
+        self.sent = 0
         self.written = False
         self.unasked = False
         self.raw = b""
@@ -164,8 +159,8 @@ class Link(ResponseHandler):
         self.tls = transport.get_extra_info("sslcontext") is not None
         if self._fd >= 0:
             self._poll.register(self._fd, select.POLLIN)
-        self._watched = _WatchedTransport(cast("asyncio.Transport", transport), self)
-        super().connection_made(cast("asyncio.Transport", self._watched))
+        self._acked_first = self._acked()
+        super().connection_made(cast("asyncio.Transport", _WatchedTransport(transport, self)))  # type: ignore[arg-type]
 
     def begin(self, mine: Exchange | None = None) -> None:
         """A request is about to be written, that of ``mine``."""
@@ -175,9 +170,9 @@ class Link(ResponseHandler):
         self.idle_since = None
         self.raw = b""
         self.written = self.unasked = False
-        if self._watched is not None:
-            self._watched.watch()
-        self._acked_before, self._acked_at_end = self._acked(), None
+        first = self._acked_first
+        self._acked_before = self._acked() if self.tls or first is None else first + self.sent
+        self._acked_at_end = None
 
     def rest(self) -> None:
         """No request is under way until the next ``begin``."""

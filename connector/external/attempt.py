@@ -13,16 +13,17 @@ from connector.events.event import Event
 class Calls:
     """What one attempt has called.
 
-    ``handler``  the name of the handler that the attempt is of
+    ``handler``  the name of the handler that the attempt is of; empty for a call outside of any attempt
+    ``begun``    calls that were let through to the target
     ``made``     calls that were answered, whatever the answer
     """
 
-    __slots__ = ("event", "handler", "made")
+    __slots__ = ("begun", "event", "handler", "made")
 
     def __init__(self, event: Event | None, handler: str = "") -> None:
         self.event = event
         self.handler = handler
-        self.made = 0
+        self.begun = self.made = 0
 
 
 _calls: Final[ContextVar[Calls | None]] = ContextVar("calls", default=None)

@@ -163,6 +163,10 @@ class Breaker:
         """Whether it is open to calls for events of this type."""
         return self.state == "open" and self._in_scope(event_type)
 
+    def enter_at_once(self, subject: Subject) -> Permit | None:
+        """As ``enter``, where there is nothing to wait for; None where there is."""
+        return Permit(self._limit, subject) if self.state == "closed" and self._limit.take() else None
+
     async def enter(self, longest: float, subject: Subject | None = None, *, in_place: bool = True) -> Permit:
         """A permit for one call, to be given to ``leave`` when it has ended.
 
@@ -178,7 +182,7 @@ class Breaker:
             if await limit.acquire(longest):
                 return Permit(limit, subject)
             if limit is self._limit or limit is self._others:
-                raise TargetBusy(f"no call could begin within {longest:g} s")
+                raise TargetBusy("all calls that TARGET_CONCURRENCY allows are under way")
 
     def stands(self, permit: Permit) -> bool:
         """Whether the breaker has not opened since the permit was given."""

@@ -10,11 +10,15 @@ What a call that cannot be made now does to its event:
                                                      the first call of its attempt   a later one
 ===================================================  ==============================  ==============================
 the target is held (breaker, Retry-After)            given back, no attempt spent    waits in place, then retry
-its turn is too far away (rate, concurrency)         given back, no attempt spent    retry
+its turn has not come (rate, concurrency)            given back, no attempt spent    waits in place, then retry
 this machine lacks something (descriptors, names)    given back, no attempt spent    retry
 ===================================================  ==============================  ==============================
 
 An attempt that has made a call spends itself, since the call would be made again without bound.
+
+Who waits in place holds a worker. For its turn a first call does that for ``BRIEF`` only, or where it finds a seat:
+one for eight workers, so that a call can follow the one before at once. The others rest in the journal, and each call
+that ends, or turn that comes, lets the next one in.
 """
 
 import asyncio
@@ -22,6 +26,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from threading import get_ident
 from typing import Final, NamedTuple, Unpack
 from urllib.parse import urlencode
 
@@ -61,8 +66,14 @@ from connector.setting_values import StatusOutcome
 from connector.settings import Settings
 
 MAX_WAIT: Final = 5.0
-"""Seconds that a call waits for a permit and for its turn, each; then its event goes back. It keeps an event that
-waits from being cut off by HANDLER_TIMEOUT, which would spend an attempt."""
+"""Seconds that a call waits in place for a permit and for its turn, each. It keeps an event that waits from being cut
+off by HANDLER_TIMEOUT, which would spend an attempt."""
+
+BRIEF: Final = 0.05
+"""Seconds that a first call waits in place for its turn, seat or not."""
+
+WORKERS_A_SEAT: Final = 8
+"""Of so many workers one may wait in place for a permit or a turn, before its attempt's first call."""
 
 SWEEP: Final = 1.0
 """Seconds, spread by a half, after which events that were given back are let in again, as far as calls may be made.
@@ -109,7 +120,8 @@ class Target:
     ``name``     "target" for the one of TARGET_URL
     ``clock``    seconds, steady
     ``hold``     is called with the reason and the seconds when calls are held
-    ``release``  is called when those who were given back for the target may come again: how many, None for all
+    ``release``  is called when those who were given back for the target may come again: how many, None for all; it
+                 returns how many there were
     ``free``     is called when calls go on without limit
     ``mapping``  what FORWARD_MAPPING says, for the forwarder
     ``wire``     what sends requests in place of sockets, in tests
@@ -125,7 +137,7 @@ class Target:
         name: str = "target",
         chance: Callable[[], float] = random.random,
         hold: Callable[[str, float], None] = lambda _, __: None,
-        release: Callable[[int | None], None] = lambda _: None,
+        release: Callable[[int | None], int] = lambda _: 0,
         free: Callable[[], None] = lambda: None,
         mapping: MappingFile | None = None,
         wire: Sender | None = None,
@@ -155,6 +167,10 @@ class Target:
         )
         self._authorization: Authorization = authorization(settings, self._post_form, clock, self._who)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._seats = settings.workers // WORKERS_A_SEAT
+        self._turned_away = 0  # who rests for a permit or a turn, as far as is known
+        self._turns: Timer | None = None
         self._held_for = self._held_until = 0.0
         self._spreads = False
         self._free = free
@@ -165,14 +181,16 @@ class Target:
     async def open(self) -> None:
         """Get ready for calls; nothing is sent yet."""
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         await self._wire.open()
         self._sweep()
 
     async def close(self) -> None:
         """Close all connections."""
         self._breaker.stop()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        for timer in (self._sweeping, self._turns):
+            if timer is not None:
+                timer.cancel()
         await self._authorization.close()
         await self._wire.close()
 
@@ -257,7 +275,7 @@ class Target:
         Raises TargetFailed (see ``response``): a handler lets it pass, or catches what it knows better.
         """
         outcomes = _checked(options.get("outcomes"), self.settings.target_status)
-        if self._loop is not None and asyncio.get_running_loop() is not self._loop:
+        if self._loop is not None and get_ident() != self._thread:
             raise mistake("a call of another event loop's: in a thread, use from_thread(target().get(...))")
         event = options.get("event")
         if event is not None and not isinstance(event, Event):
@@ -270,12 +288,14 @@ class Target:
         self, request: Request, calls: Calls, event: Event | None, outcomes: Mapping[int, StatusOutcome]
     ) -> TargetResponse:
         subject = Subject() if event is None else Subject(_subscriber(event), event.event_type)
-        permit = await self._permit(subject, calls)
+        permit = self._breaker.enter_at_once(subject) or await self._permit(subject, calls)
         answered, failure, everybody = False, None, False
         started = time.monotonic()
         try:
-            await self._take_turn(permit, calls)
+            if self._rate.is_on:
+                await self._take_turn(permit, calls)
             self._calls += 1
+            calls.begun += 1
             response = await self._authorized(request)
             answered = True
             calls.made += 1
@@ -299,6 +319,8 @@ class Target:
             self._failures += failure is not None
             stood = self._breaker.stands(permit)
             self._breaker.leave(permit, answered=answered, failure=failure, everybody=everybody)
+            if self._turned_away:
+                self._let_in(1)
         if failed is None:
             return response
         if failure is not None and not stood and isinstance(failed, TargetRetry):
@@ -306,17 +328,46 @@ class Target:
         raise failed
 
     async def _permit(self, subject: Subject, calls: Calls) -> Permit:
+        in_place = calls.begun > 0 or not self._gives_back
+        waits = in_place or not calls.handler
+        seated = not waits and self._seats > 0
+        self._seats -= seated
         try:
-            return await self._breaker.enter(MAX_WAIT, subject, in_place=calls.made > 0 or not self._gives_back)
+            return await self._breaker.enter(MAX_WAIT if waits or seated else 0.0, subject, in_place=in_place)
         except TargetUnavailable as unavailable:
             raise self._given_back(TargetRetry(str(unavailable), unavailable.kind), calls, type(unavailable)) from None
+        finally:
+            self._seats += seated
 
     async def _take_turn(self, permit: Permit, calls: Calls) -> None:
-        if not await self._rate.turn(MAX_WAIT):
-            busy = TargetRetry(f"TARGET_RATE allows no call within {MAX_WAIT:g} s", Kind.RATE_LIMITED)
-            raise self._given_back(busy, calls, TargetBusy)
+        waits = calls.begun > 0 or not self._gives_back or not calls.handler
+        seated = not waits and self._seats > 0 and self._rate.wait > BRIEF
+        self._seats -= seated
+        try:
+            if not await self._rate.turn(MAX_WAIT if waits or seated else BRIEF):
+                wait = self._rate.wait
+                if not waits and self._turns is None:
+                    self._turns = self._later(wait, self._let_in_turns)
+                busy = TargetRetry(f"TARGET_RATE allows the next call in {wait:.3g} s", Kind.RATE_LIMITED)
+                raise self._given_back(busy, calls, TargetBusy)
+        finally:
+            self._seats += seated
         if not self._breaker.stands(permit):
             raise self._given_back(TargetRetry(self._breaker.reason, self._breaker.kind), calls)
+
+    def _let_in(self, most: int) -> int:
+        """Let in so many of those who rest for a permit or a turn; how many there were."""
+        woken = self._release(most)
+        self._turned_away = max(self._turned_away - woken, 0)  # who is still on the way back is met by the sweep
+        return woken
+
+    def _let_in_turns(self) -> None:
+        """Let in as many of those who rest as turns come soon, and come again."""
+        self._turns = None
+        if self._turned_away:
+            interval = self._rate.interval
+            self._let_in(1 if interval >= BRIEF else round(BRIEF / max(interval, BRIEF / CANDIDATES)))
+            self._turns = self._later(max(self._rate.wait, interval, BRIEF), self._let_in_turns)
 
     def _given_back(
         self, failed: TargetFailed, calls: Calls, kind: type[TargetUnavailable] = TargetUnavailable
@@ -325,6 +376,9 @@ class Target:
         if calls.made > (failed.response is not None) or not self._gives_back:
             return failed
         if kind is TargetBusy:
+            if calls.begun:
+                return failed
+            self._turned_away += bool(calls.handler)
             return TargetBusy(str(failed), waits_for=self.name)
         return TargetUnavailable(str(failed), failed.kind, waits_for=self.name)
 
@@ -377,13 +431,18 @@ class Target:
             self._rate.space(spread / self._breaker.turned_away, spread)
         self._held_for = self._held_until = 0.0
         self._spreads = False
+        if most is None:
+            self._turned_away = 0
         self._release(most)
 
     def _sweep(self) -> None:
         """Let in again who was given back, and come again."""
         self._sweeping = self._later(SWEEP * (0.5 + self._chance()), self._sweep)
         breaker = self._breaker
-        if breaker.state == "closed" and not self._lack:
+        if self._turned_away and breaker.state == "closed":
+            if self._let_in(CANDIDATES) < CANDIDATES:
+                self._turned_away = 0
+        elif breaker.state == "closed" and not self._lack:
             self._release(None)
         elif breaker.state != "open" or breaker.scope is not None:
             self._release(CANDIDATES)

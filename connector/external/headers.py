@@ -35,7 +35,7 @@ def of_event(event: Event, step: str = "", handler: str = "") -> dict[str, str]:
 def trace_id(request_id: str) -> str:
     """32 hexadecimal digits, not all zero, for any text (W3C Trace Context, 3.2.2.3)."""
     digits = request_id.lower().replace("-", "")
-    if _HEX.fullmatch(digits) and int(digits, 16):
+    if _HEX.fullmatch(digits) and digits.strip("0"):
         return digits.zfill(32)
     return sha256(request_id.encode()).hexdigest()[:32]
 

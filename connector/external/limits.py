@@ -8,6 +8,9 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Final
+
+_NEVER: Final = float("-inf")
 
 
 class ConcurrencyLimit:
@@ -38,11 +41,19 @@ class ConcurrencyLimit:
         """How many wait for a permit."""
         return len(self._waiting)
 
+    def take(self) -> bool:
+        """A permit, to be given back with ``release``; False where there is none at once."""
+        if self._in_use >= self._limit or self._waiting:
+            return False
+        self._in_use += 1
+        return True
+
     async def acquire(self, longest: float) -> bool:
         """A permit, to be given back with ``release``; False when there was none in ``longest`` seconds."""
-        if self._in_use < self._limit and not self._waiting:
-            self._in_use += 1
+        if self.take():
             return True
+        if longest <= 0:
+            return False
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
         self._waiting.append(turn)
@@ -100,18 +111,32 @@ class RateLimit:
         self._rest = (max(burst, 1) - 1) * self._interval
         self._clock = clock
         self._sleep = sleep
-        self._next = float("-inf")
+        self._next = _NEVER
         self._spaced = 0.0
-        self._spaced_until = float("-inf")
+        self._spaced_until = _NEVER
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a limit now."""
+        return self._interval > 0 or (self._spaced_until > _NEVER and self._clock() < self._spaced_until)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two turns; 0 without a limit."""
+        return max(self._interval, self._spaced) if self._clock() < self._spaced_until else self._interval
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next turn."""
+        return max(self._next - self._clock(), 0.0)
 
     async def turn(self, longest: float) -> bool:
-        """Wait for a turn; False, after ``longest`` seconds, when there will be none in that time."""
+        """Wait for a turn; False, at once and without it, when there will be none in ``longest`` seconds."""
         now = self._clock()
         spaced = now < self._spaced_until
         self._next = max(self._next, now if spaced else now - self._rest)
         wait = self._next - now
         if wait > longest:
-            await self._sleep(longest)
             return False
         self._next += max(self._interval, self._spaced * random.uniform(0.5, 1.5)) if spaced else self._interval  # noqa: S311
         if wait > 0:

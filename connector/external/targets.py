@@ -25,7 +25,7 @@ class Targets:
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
         *,
-        release: Callable[[str, int | None], None] = lambda _, __: None,
+        release: Callable[[str, int | None], int] = lambda _, __: 0,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._note = note

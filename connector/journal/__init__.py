@@ -138,8 +138,11 @@ class Journal(ABC):
         """
 
     @abstractmethod
-    def wake(self, waits_for: str, most: int | None = None) -> None:
-        """Hand out again what was given back to wait for this: ``most`` of them, the first ones, or all."""
+    def wake(self, waits_for: str, most: int | None = None) -> int:
+        """Hand out again what was given back to wait for this: ``most`` of them, the first ones, or all.
+
+        Returns how many these are.
+        """
 
     @abstractmethod
     def hold(self, reason: str) -> None:

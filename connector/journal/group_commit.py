@@ -176,9 +176,9 @@ class GroupCommitJournal(Journal):
             self._batch.rests.append(entry)
             self._work.set()
 
-    def wake(self, waits_for: str, most: int | None = None) -> None:
-        self._scheduler.wake(waits_for, most)
+    def wake(self, waits_for: str, most: int | None = None) -> int:
         self._work.set()
+        return self._scheduler.wake(waits_for, most)
 
     def hold(self, reason: str) -> None:
         self._scheduler.hold(reason)

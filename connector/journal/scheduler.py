@@ -144,12 +144,14 @@ class Scheduler:
             self._ready.put_nowait(entry)
         return False
 
-    def wake(self, waits_for: str, most: int | None = None) -> None:
-        """What rests for this may run again: ``most`` of them, the first ones, or all."""
+    def wake(self, waits_for: str, most: int | None = None) -> int:
+        """What rests for this may run again: ``most`` of them, the first ones, or all; how many these are."""
         resting = self._resting.get(waits_for, [])
-        self._later.extend(resting[:most])
+        woken = resting[:most]
+        self._later.extend(woken)
         del resting[:most]
         self._changed.set()
+        return len(woken)
 
     async def join(self) -> None:
         """Return when no event is left that could run now, other than those that rest."""

@@ -128,10 +128,12 @@ class SimplestJournal(Operator, Journal):
             row.attempt(entry.attempt)
         self._changed.set()
 
-    def wake(self, waits_for: str, most: int | None = None) -> None:
-        for row in [row for row in self._open() if row.rests == waits_for][:most]:
+    def wake(self, waits_for: str, most: int | None = None) -> int:
+        woken = [row for row in self._open() if row.rests == waits_for][:most]
+        for row in woken:
             row.rests = None
         self._changed.set()
+        return len(woken)
 
     def hold(self, reason: str) -> None:
         self._holds.add(reason)

@@ -115,8 +115,9 @@ class Client:
         self.held.append(reason)
         self.seconds = seconds
 
-    def _release(self, _: int | None) -> None:
+    def _release(self, _: int | None) -> int:
         self.releases += 1
+        return 0
 
 
 @asynccontextmanager

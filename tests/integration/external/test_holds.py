@@ -13,7 +13,7 @@ from tests.conftest import Lines
 from tests.integration.external.delivery import Served, serving
 from tests.integration.external.targets import Seen, Standin, standing, until
 
-KINDS = ("hlr", "crm", "both", "nothing")
+KINDS = ("hlr", "crm", "both", "several", "nothing")
 handled: list[str] = []
 HERE = "tests.integration.external.test_holds"
 
@@ -27,6 +27,11 @@ async def calls(event: Event) -> None:
 async def calls_both(event: Event) -> None:
     await target("crm").post(json={}, event=event)
     await target("hlr").post(json={}, event=event)
+
+
+@on("Calls/several")
+async def calls_several(event: Event) -> None:
+    await asyncio.gather(*(target("hlr").post(f"/{number}", json={}, event=event) for number in range(3)))
 
 
 @on("Calls/nothing")
@@ -87,6 +92,52 @@ async def test_events_that_call_nothing_or_another_target_go_on_while_one_is_hel
             assert moody.refusal is not None
     actions = Counter(line["action"] for line in log_lines())
     assert actions["event.retrying"] == actions["event.dead"] == 0
+
+
+async def test_events_that_wait_for_a_permit_hold_no_worker_and_come_in_their_turn() -> None:
+    go_on = asyncio.Event()
+
+    async with standing() as hlr, standing() as crm:
+
+        async def waits(_: Seen) -> web.Response:
+            await go_on.wait()
+            return web.Response()
+
+        hlr.answer = waits
+        async with two(hlr, crm, WORKERS="3", HLR_CONCURRENCY="1", HLR_TIMEOUT="30s") as served:
+            await served.post_all(event("hlr", number) for number in range(20))
+            await until(lambda: hlr.seen != [])
+            await served.post_all(event("nothing", number) for number in range(20))
+            await served.post_all(event("crm", number) for number in range(20))
+            await until(lambda: len(handled) == 20 and len(crm.seen) == 20)
+            assert (len(hlr.seen), size(served)) == (1, 20)
+            go_on.set()
+            await until(lambda: size(served) == 0)
+    assert len(hlr.seen) == 20
+
+
+async def test_events_that_wait_for_their_turn_hold_no_worker_and_come_as_the_rate_allows(log_lines: Lines) -> None:
+    async with standing() as hlr, standing() as crm:
+        async with two(hlr, crm, HLR_RATE="0.01", HLR_BURST="1") as served:
+            await served.post_all(event("hlr", number) for number in range(20))
+            await until(lambda: hlr.seen != [])
+            await served.post_all(event("nothing", number) for number in range(20))
+            await until(lambda: len(handled) == 20)
+            assert (len(hlr.seen), size(served)) == (1, 19)
+        async with two(hlr, crm, HLR_RATE="200", HLR_BURST="1") as served:
+            await served.post_all(event("hlr", 100 + number) for number in range(60))
+            await until(lambda: size(served) == 0)
+    assert len(hlr.seen) == 61
+    actions = Counter(line["action"] for line in log_lines())
+    assert actions["event.retrying"] == actions["event.dead"] == 0
+
+
+async def test_calls_that_one_attempt_makes_at_once_share_a_permit_and_do_not_send_it_back(log_lines: Lines) -> None:
+    async with standing() as hlr, standing() as crm, two(hlr, crm, HLR_CONCURRENCY="1") as served:
+        await served.post_all([event("several", 1)])
+        await until(lambda: size(served) == 0)
+    assert sorted(seen.path for seen in hlr.seen) == ["/0", "/1", "/2"]
+    assert not [line for line in log_lines() if line["action"] == "event.retrying"]
 
 
 async def test_the_end_of_a_hold_lets_those_who_waited_go_on_in_order() -> None:

@@ -130,6 +130,7 @@ async def test_a_turn_that_is_far_away_is_refused_and_not_taken() -> None:
     rate = RateLimit(0.01, 1, clock, clock.sleep)
     assert await rate.turn(5)
     assert not await rate.turn(5)
+    assert (clock.now, rate.wait) == (1000, 100)
     clock.now += 95
     assert await rate.turn(5)
     assert clock.now == 1100
