@@ -45,8 +45,8 @@ lock: $(TOOLS_INSTALLED) ## Pin what pyproject.toml asks for, with hashes (UPGRA
 	$(LOCK) --group tools -c requirements-dev.txt -o requirements-tools.txt
 
 audit: $(TOOLS_INSTALLED) ## Look for known vulnerabilities in what is pinned (asks the network)
-	$(TOOLS)/bin/pip-audit --disable-pip -r requirements.txt
-	$(TOOLS)/bin/pip-audit --disable-pip -r requirements-dev.txt
+	$(TOOLS)/bin/pip-audit --strict --disable-pip -r requirements.txt
+	$(TOOLS)/bin/pip-audit --strict --disable-pip -r requirements-dev.txt
 
 sbom: $(TOOLS_INSTALLED) ## Write dist/sbom.json: what the connector consists of (CycloneDX)
 	mkdir -p dist

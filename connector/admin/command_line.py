@@ -51,6 +51,7 @@ class _Time(click.ParamType[float]):
 _OPTIONS: Final = (
     click.option("--state", type=click.Choice(STATES), help="Only events in this state."),
     click.option("--type", "event_type", help="Only events of this type, such as SIM/Updated."),
+    click.option("--id", "id_begins", help="Only the event of this id, or all whose ids begin so."),
     click.option("--subscriber", "resource", help="Only this subscriber's events, such as i_account:1001 or 1001."),
     click.option("--since", type=_Time(), help="Accepted since: an ISO 8601 time, or an age such as 30m, 12h, 7d."),
     click.option("--until", type=_Time(), help="Accepted before: likewise."),
@@ -261,7 +262,9 @@ def _choose(event_ids: Sequence[str], wanted: dict[str, Any], limit: int) -> Seq
     """The events that are named, or what the options select."""
     selects = any(value is not None for value in wanted.values())
     if bool(event_ids) == selects:
-        raise click.UsageError("name events, or select them by --state, --type, --subscriber, --since, --until, --text")
+        raise click.UsageError(
+            "name events, or select them by --state, --type, --id, --subscriber, --since, --until, --text"
+        )
     return _call(lambda admin: admin.select(Filter(**wanted), limit)) if selects else event_ids
 
 
@@ -309,7 +312,11 @@ def _print_one(acted: Acted) -> None:
 def _nothing_found(wanted: dict[str, Any]) -> str:
     """What was looked for, so that nobody reads "none found" as "never came"."""
     times = ("since", "until")
-    given = [f"{n}={_when(v) if n in times else _plain(str(v))}" for n, v in wanted.items() if v is not None]
+    given = [
+        f"{n.removesuffix('_begins')}={_when(v) if n in times else _plain(str(v))}"
+        for n, v in wanted.items()
+        if v is not None
+    ]
     return f"no such events among those that are kept ({', '.join(given) or 'all were looked at'})"
 
 

@@ -29,6 +29,7 @@ from connector.journal.queries import (
     Filter,
     Find,
     FindBlocked,
+    IdsThatBegin,
     ReadStats,
     Series,
     SeriesOf,
@@ -37,6 +38,9 @@ from connector.journal.queries import (
     StepTaken,
     TargetAway,
 )
+
+SHORTEST_BEGINNING: Final = 8
+"""Characters of an id that name the event which has it, where no other one begins so."""
 
 BATCH: Final = 100
 """Events that one command names; more go in several, so that no transaction takes long."""
@@ -93,13 +97,15 @@ class AdminService:
 
     async def list(self, wanted: Filter, limit: int) -> Sequence[Series]:
         """At most ``limit`` series, the newest first."""
-        _check_text(wanted.event_type, wanted.event_id, wanted.resource, wanted.text)
+        _check_text(wanted.event_type, wanted.event_id, wanted.id_begins, wanted.resource, wanted.text)
         return await self._journal.ask(Find(wanted, limit))
 
     async def show(self, event_id: str, *, unmask: bool = False) -> EventShown:
         """All that is known of an event; personal fields are masked unless ``unmask``. Raises NotKnown."""
         _check_text(event_id)
         found = await self._journal.ask(SeriesOf(event_id))
+        if not found and (whole := await self._begun(event_id)) is not None:
+            found = await self._journal.ask(SeriesOf(whole))
         if not found:
             raise NotKnown(f"{event_id} is not known, or is no longer kept")
         shown = [
@@ -120,7 +126,7 @@ class AdminService:
 
     async def select(self, wanted: Filter, limit: int) -> Selection:
         """What ``replay`` and ``discard`` would take: the latest series only, and dead ones where no state is given."""
-        _check_text(wanted.event_type, wanted.event_id, wanted.resource, wanted.text)
+        _check_text(wanted.event_type, wanted.event_id, wanted.id_begins, wanted.resource, wanted.text)
         wanted = msgspec.structs.replace(wanted, state=wanted.state or "dead", latest=True)
         found = await self._journal.ask(Find(wanted, limit, oldest_first=True))
         return Selection(found, await self._journal.ask(CountFound(wanted)))
@@ -170,7 +176,31 @@ class AdminService:
             part = names[start : start + step]
             command = Command(verb, [], whole, list(map(int, part))) if selected else Command(verb, part, whole)
             for acted in await self._command(command):
-                yield msgspec.structs.replace(acted, name=ids[acted.name])
+                if acted.known or selected:
+                    yield msgspec.structs.replace(acted, name=ids[acted.name])
+                else:
+                    yield await self._act_on_beginning(command, acted)
+
+    async def _act_on_beginning(self, command: Command, unknown: Acted) -> Acted:
+        """Carry the command out for the one event whose id begins with a name that is no id."""
+        try:
+            whole = await self._begun(unknown.name)
+        except NotKnown as error:
+            return msgspec.structs.replace(unknown, result=error.error)
+        if whole is None:
+            return unknown
+        (acted,) = await self._command(msgspec.structs.replace(command, names=[whole]))
+        return acted
+
+    async def _begun(self, beginning: str) -> str | None:
+        """The id that begins so; None where none does. Raises NotKnown where several do."""
+        if len(beginning) < SHORTEST_BEGINNING:
+            return None
+        ids = await self._journal.ask(IdsThatBegin(beginning, 4))
+        if len(ids) > 1:
+            shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+            raise NotKnown(f"{beginning} is the beginning of several ids: {shown}")
+        return ids[0] if ids else None
 
     async def _command(self, command: Command) -> Sequence[Acted]:
         _check_text(*command.names)

@@ -20,6 +20,7 @@ from connector.journal.queries import (
     Filter,
     Find,
     FindBlocked,
+    IdsThatBegin,
     Query,
     ReadStats,
     Series,
@@ -130,6 +131,9 @@ class MemoryStore(Store):
                 return dict(Counter(f"{each.event_type} {each.state}" for each in self._found(wanted)))
             case SeriesOf(event_id=event_id):
                 return [each for each in self._series() if each.event_id == event_id]
+            case IdsThatBegin(beginning=beginning, limit=limit):
+                ids = {each.event_id for each in self._series()}
+                return sorted(each for each in ids if each.startswith(beginning))[:limit]
             case AttemptsOf(seq=seq):
                 return list(record.attempts) if (record := self._record(seq)) else []
             case StepsOf(seq=seq):
@@ -443,6 +447,7 @@ def _fits(series: Series, wanted: Filter) -> bool:
         wanted.state in (None, series.state)
         and wanted.event_type in (None, series.event_type)
         and wanted.event_id in (None, series.event_id)
+        and series.event_id.startswith(wanted.id_begins or "")
         and (wanted.resource is None or _has(series.resources, wanted.resource))
         and (wanted.since is None or series.accepted_at >= wanted.since)
         and (wanted.until is None or series.accepted_at < wanted.until)

@@ -86,6 +86,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which events: all given conditions hold. Times are seconds since the epoch, of acceptance.
 
     ``resource`` may leave out what kind of id it is, and the environment: ``1001`` for ``i_account:1001@1``.
+    ``id_begins``: events whose id is this, or begins so.
     ``latest``: only the latest series of attempts at each event.
     """
 
@@ -93,6 +94,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     event_type: str | None = None
     resource: str | None = None
     event_id: str | None = None
+    id_begins: str | None = None
     since: float | None = None
     until: float | None = None
     text: str | None = None
@@ -117,6 +119,13 @@ class SeriesOf(Query[list[Series]], frozen=True):
     """All series of attempts at all events that bear this event id, the newest first."""
 
     event_id: str
+
+
+class IdsThatBegin(Query[list[str]], frozen=True):
+    """At most ``limit`` of the ids that are kept and begin so, sorted."""
+
+    beginning: str
+    limit: int
 
 
 class AttemptsOf(Query[list[Attempt]], frozen=True):

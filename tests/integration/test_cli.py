@@ -89,6 +89,9 @@ def lines(result: Result) -> list[dict[str, Any]]:
         (("--state", "pending"), ["behind-2"]),
         (("--state", "ignored"), ["ignored-1"]),
         (("--type", "SIM/Replaced"), ["full-4711"]),
+        (("--id", "full-4711"), ["full-4711"]),
+        (("--id", "b"), ["behind-2", "busy-2"]),
+        (("--id", "ehind"), []),
         (("--subscriber", "2"), ["behind-2", "busy-2"]),
         (("--subscriber", "i_account:2"), ["behind-2", "busy-2"]),
         (("--since", "2096-10-02T07:15:00Z"), ["full-4711"]),
@@ -186,6 +189,32 @@ async def test_name_that_is_not_known_does_not_keep_the_ones_after_it_from_being
     result = cli("replay", "--all-handlers", *(f"nobody-{number}" for number in range(100)), "dead-1")
     assert result.exit_code == 1
     assert result.stdout.splitlines()[-1] == "dead-1: replayed"
+
+
+async def test_first_8_characters_name_an_event_and_where_several_begin_so_none(tmp_path: Path, cli: Cli) -> None:
+    async with delivering(tmp_path, update, replace, policy=SLOW) as delivery:
+        names = ("busy-2", "busy-2-long-one", "busy-2-long-two", "behind-2", "dead-1-long")
+        for number, name in enumerate(names):
+            await delivery.accept(name, number)
+        await delivery.become(**{name: "waiting" for name in names if name[:4] == "busy"}, **{"dead-1-long": "dead"})
+        await delivery.stop()
+        _check_first_8_characters(cli)
+        await delivery.start()
+
+
+def _check_first_8_characters(cli: Cli) -> None:
+    (found,) = lines(cli("events", "show", "dead-1-l", "--json"))
+    assert found["series"][0]["event_id"] == "dead-1-long"
+    assert cli("discard", "behind-", "dead-1-l", "dead-1-longer").stdout.splitlines() == [
+        "behind-: not known",  # 7 characters
+        "dead-1-long: discarded",
+        "dead-1-longer: not known",
+    ]
+    several = "busy-2-l is the beginning of several ids: busy-2-long-one, busy-2-long-two"
+    for command in (("discard",), ("replay",), ("events", "show")):
+        refused = cli(*command, "busy-2-l")
+        assert (refused.exit_code, several in refused.output) == (1, True)
+    assert lines(cli("events", "show", "busy-2", "--json"))[0]["series"][0]["event_id"] == "busy-2"
 
 
 async def test_discard_by_name_and_by_filter(filled: Delivery, cli: Cli) -> None:

@@ -19,6 +19,7 @@ from connector.journal.queries import (
     Filter,
     Find,
     FindBlocked,
+    IdsThatBegin,
     Query,
     ReadStats,
     Series,
@@ -76,6 +77,8 @@ class History:
                 return self._count(wanted)
             case SeriesOf(event_id=event_id):
                 return self._series(event_id)
+            case IdsThatBegin(beginning=beginning, limit=limit):
+                return self._ids_that_begin(beginning, limit)
             case AttemptsOf(seq=seq):
                 return self._attempts(seq)
             case StepsOf(seq=seq):
@@ -108,6 +111,7 @@ class History:
             f"{_STATE} = ?": [wanted.state],
             "e.event_type = ?": [wanted.event_type],
             "e.event_id = ?": [wanted.event_id],
+            "substr(e.event_id, 1, length(?)) = ?": [wanted.id_begins] * 2,
             touches("e.lane"): [wanted.resource] * 4,
             "e.accepted_at >= ?": [wanted.since],
             "e.accepted_at < ?": [wanted.until],
@@ -128,6 +132,13 @@ class History:
                 found[row[0]] = _series(row)
                 wanted.append(found[row[0]].earlier)
         return sorted(found.values(), key=lambda series: series.seq, reverse=True)
+
+    def _ids_that_begin(self, beginning: str, limit: int) -> list[str]:
+        rows = self._db.execute(
+            "SELECT DISTINCT event_id FROM events WHERE substr(event_id, 1, length(?)) = ? ORDER BY event_id LIMIT ?",
+            (beginning, beginning, limit),
+        )
+        return [event_id for (event_id,) in rows.fetchall()]
 
     def _attempts(self, seq: int) -> list[Attempt]:
         rows = self._db.execute(
