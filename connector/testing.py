@@ -170,6 +170,10 @@ class Trial:
         """The newest snapshot that was applied; no event waits behind the one that is delivered."""
         return Newest(self._applied.get(mark))
 
+    def age(self, moment: float, now: float) -> float:
+        """As ``Journal.age``."""
+        return now - moment
+
     def note(self, entry: Entry, step: Step) -> None:
         """Keep what a handler has done."""
         entry.progress = {**entry.progress, step.handler: step}

@@ -273,7 +273,7 @@ class Workers:
 
     async def _superseded(self, entry: Entry, handler: Handler) -> tuple[str | None, tuple[tuple[Mark, Snapshot], ...]]:
         """The id of the event that makes this one pointless for a ``latest_only`` handler; else what to apply."""
-        mark, mine = mark_of(handler, entry.event), snapshot_of(entry.event, entry.seq)
+        mark, mine = mark_of(handler, entry.event), snapshot_of(entry.event, entry.seq, entry.origin)
         if mark is None or mine is None:
             return None, ()
         before, behind = await self._journal.newest(entry, mark)
@@ -327,7 +327,7 @@ class Workers:
         return decide(
             error,
             attempt=event.attempt,
-            age=now - event.accepted_at,
+            age=self._journal.age(event.accepted_at, now),
             now=now,
             chance=random.random(),  # noqa: S311 - jitter is no secret
             ms=ms,

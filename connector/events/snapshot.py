@@ -1,9 +1,9 @@
 """Which of two snapshots of a subscriber is newer. Pure.
 
 Decided by ``updated_at``, then ``created_at``, then ``data.variables.event_time``: the first of them that both have and
-that differs. A tie, or no time that both have, goes by the order of acceptance. A time that cannot be read counts as
-missing, and so do all times of a snapshot that claims to be taken more than an hour after the connector accepted it:
-one clock that is ahead must not make every later snapshot an old one.
+that differs. A tie, or no time that both have, goes by the order of acceptance, in a tie by that of the first one: a
+replay does not overwrite what was accepted later and has the same time. A time that cannot be read counts as missing,
+and so do all times of a snapshot that claims to be taken more than an hour after the connector accepted it: one clock that is ahead must not make every later snapshot an old one.
 
 NSPS caches PortaBilling's answers (guide, "Cache TTL"), so a snapshot may be as much older than its ``updated_at``
 says. ``decide_by("event_time")`` takes for its time the ``event_time``, where that lies within the cache's time before
@@ -52,6 +52,11 @@ class Snapshot(msgspec.Struct, frozen=True):
         """The times in the order in which they decide."""
         return self.updated, self.created, self.happened
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether it has any time."""
+        return any(time is not None for time in self.times)
+
 
 def snapshot(body: EventBody, seq: int, event_id: str, now: float | None = None) -> Snapshot:
     """The snapshot that an event carries; ``now`` is when it was accepted, in seconds since the epoch."""
@@ -76,12 +81,17 @@ def _times(body: EventBody) -> tuple[tuple[str, Any], ...]:
     )
 
 
-def snapshot_of(event: Event, seq: int) -> Snapshot | None:
-    """The snapshot of an accepted event with this sequence number; None where its body cannot be read any more."""
+def snapshot_of(event: Event, seq: int, origin: int | None = None) -> Snapshot | None:
+    """The snapshot of an accepted event with this sequence number; None where its body cannot be read any more.
+
+    ``origin``  the number of its first series: where an event is replayed, its place among those of equal times is the
+                one at which it was first accepted. One without any time is as new as its replay.
+    """
     try:
-        return snapshot(event.body, seq, event.event_id, event.accepted_at)
+        found = snapshot(event.body, seq, event.event_id, event.accepted_at)
     except ConnectorError:
         return None
+    return found if origin in (None, seq) or not found.is_timed else msgspec.structs.replace(found, seq=origin)
 
 
 def is_older(one: Snapshot, other: Snapshot) -> bool:

@@ -97,6 +97,10 @@ class Journal(ABC):
         """Why there is no room for new events at present; None when there is."""
         return None
 
+    def age(self, moment: float, now: float) -> float:
+        """Seconds from ``moment`` to ``now`` (both since the epoch), without those that the journal has not seen."""
+        return max(0.0, now - moment)
+
     @abstractmethod
     async def lost(self) -> str:
         """Return, with the reason, when the process has to end: it is not known what was kept, or a part has failed."""

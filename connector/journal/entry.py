@@ -20,10 +20,11 @@ class Entry:
     ``held``      an operator has to decide about it (never handed out so)
     ``progress``  what the handlers of its type have done in earlier attempts, by handler
     ``blockers``  of so many of its resources an earlier event is open; 0 when it is handed out
+    ``origin``    the ``seq`` of the first series of this event: it is another one in a replay
     ``unreadable``  why the event is not what was kept, where the disk has not given it back; nobody may handle it
     """
 
-    __slots__ = ("attempt", "blockers", "due", "event", "held", "progress", "seq", "unreadable")
+    __slots__ = ("attempt", "blockers", "due", "event", "held", "origin", "progress", "seq", "unreadable")
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Entry:
         held: bool = False,
         progress: Mapping[str, Step] = NO_STEPS,
         blockers: int = 0,
+        origin: int | None = None,
         unreadable: str = "",
     ) -> None:
         self.event = event
@@ -44,6 +46,7 @@ class Entry:
         self.held = held
         self.progress = progress
         self.blockers = blockers
+        self.origin = seq if origin is None else origin
         self.unreadable = unreadable
 
     def __repr__(self) -> str:

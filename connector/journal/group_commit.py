@@ -113,6 +113,9 @@ class GroupCommitJournal(Journal):
         """How many events are held in memory."""
         return self._scheduler.in_memory
 
+    def age(self, moment: float, now: float) -> float:
+        return self._store.age(moment, now)
+
     async def lost(self) -> str:
         return await asyncio.shield(self._lost)
 
@@ -194,7 +197,7 @@ class GroupCommitJournal(Journal):
         await self._scheduler.join()
 
     async def newest(self, entry: Entry, mark: Mark) -> Newest:
-        mine = snapshot_of(entry.event, entry.seq)
+        mine = snapshot_of(entry.event, entry.seq, entry.origin)
         if mine is None:
             return Newest()
         return await self.call(lambda store: store.newest(entry.seq, mark, mine))

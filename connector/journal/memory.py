@@ -190,7 +190,7 @@ class MemoryStore(Store):
         """Give a record another entry: whoever still has the one before settles nothing with it."""
         before = record.entry
         event = replace(before.event, attempt=attempt)
-        record.entry = Entry(event, before.seq, attempt=attempt, due=due, progress=record.steps)
+        record.entry = Entry(event, before.seq, attempt=attempt, due=due, progress=record.steps, origin=before.origin)
 
     def _wait(self, record: _Record, state: int, due: float | None) -> None:
         record.state, record.due = state, due
@@ -219,8 +219,10 @@ class MemoryStore(Store):
             line = self._touches.setdefault(resource, {})
             blockers += bool(line)
             line[seq] = None
-        marks = tuple((mark, replace(mine, seq=seq)) for mark, mine in marks)
-        record = _Record(Entry(event, seq, blockers=blockers), earlier, marks)
+        before = None if earlier is None else self._record(earlier)
+        origin = before.entry.origin if before is not None else earlier or seq
+        marks = tuple((mark, replace(mine, seq=origin if mine.is_timed else seq)) for mark, mine in marks)
+        record = _Record(Entry(event, seq, blockers=blockers, origin=origin), earlier, marks)
         record.entry.progress = record.steps
         for mark, mine in marks:
             self._marked.setdefault(mark, {})[seq] = mine

@@ -145,6 +145,10 @@ class Store(ABC):
         """Do a small step of upkeep (pruning, checkpoint); whether there is more to do. Raises StoreError."""
         return False
 
+    def age(self, moment: float, now: float) -> float:
+        """As ``Journal.age``. May be called in another thread."""
+        return max(0.0, now - moment)
+
     @abstractmethod
     def newest(self, seq: int, mark: Mark, mine: Snapshot) -> Newest:
         """As ``Journal.newest`` for the event ``seq`` with the snapshot ``mine``. Within a transaction."""

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from connector.errors import NoRoom, Stopping
 from connector.events.event import Event
-from connector.events.snapshot import Snapshot, is_older, snapshot
+from connector.events.snapshot import Snapshot, is_older, snapshot_of
 from connector.journal import Entry, Journal, Kept, Mark, Newest, Settled, Step
 from connector.journal.commands import HELD, PAUSED, PENDING, WAITING, Command, CommandResult, OpenEvent, Operator
 from connector.journal.queries import BodyOf, Series, SeriesOf
@@ -43,7 +43,9 @@ class Row:
     def attempt(self, number: int, due: float | None = None) -> None:
         """Begin another attempt: whoever has the entry of the one before settles nothing with it."""
         event = replace(self.entry.event, attempt=number)
-        self.entry = Entry(event, self.entry.seq, attempt=number, due=due, progress=self.steps)
+        self.entry = Entry(
+            event, self.entry.seq, attempt=number, due=due, progress=self.steps, origin=self.entry.origin
+        )
 
 
 class SimplestJournal(Operator, Journal):
@@ -210,7 +212,9 @@ class SimplestJournal(Operator, Journal):
 
     def _begin(self, event: Event, before: Row | None, whole: bool = False) -> Row:
         seq = len(self._rows) + 1
-        row = self._rows[seq] = Row(Entry(event, seq), before.entry.seq if before else None)
+        row = self._rows[seq] = Row(
+            Entry(event, seq, origin=before.entry.origin if before else None), before.entry.seq if before else None
+        )
         if before is not None and before.state == "dead" and not whole:
             row.steps |= {name: step for name, step in before.steps.items() if step.well}
         row.entry.progress = row.steps
@@ -239,7 +243,9 @@ class SimplestJournal(Operator, Journal):
 
 def _snapshot(row: Row) -> Snapshot:
     event = row.entry.event
-    return snapshot(event.body, row.entry.seq, event.event_id, event.accepted_at)
+    found = snapshot_of(event, row.entry.seq, row.entry.origin)
+    assert found is not None
+    return found
 
 
 def _series(row: Row) -> Series:

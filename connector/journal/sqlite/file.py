@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from connector.errors import InUse, StartError
+from connector.journal.sqlite.ages import SCHEMA as AGES_SCHEMA
 from connector.journal.sqlite.remembered import SCHEMA as IDS_SCHEMA
 from connector.journal.sqlite.sound import check_read, check_whole
 from connector.journal.sqlite.stored import read_text
@@ -77,6 +78,11 @@ MIGRATIONS: Final = (
         seq INTEGER NOT NULL, handler TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,
         ms INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (seq, handler)
     ) WITHOUT ROWID;
+    """,
+    f"""
+    {AGES_SCHEMA}
+    ALTER TABLE newest ADD COLUMN applied_at REAL;
+    ALTER TABLE marks ADD COLUMN origin INTEGER;
     """,
 )
 """What makes a file of version n one of version n + 1; the version is SQLite's ``user_version``."""

@@ -84,7 +84,7 @@ class SqliteOperator(Operator):
         self._ids.note({key_of(event): new}, self._now)
         event = structs.replace(event, accepted_at=self._now)
         if marks := self._marked(event):
-            self.change.unblocked.update(self._order.mark(new, marks))
+            self.change.unblocked.update(self._order.mark(new, marks, self._order.root(seq)))
         return new
 
     def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:

@@ -37,7 +37,7 @@ from connector.outcome import LONGEST_LATER, Mark, Step
 
 _NEWER: Final = (
     "CASE WHEN updated <> :updated THEN updated > :updated WHEN created <> :created THEN created > :created"
-    " WHEN happened <> :happened THEN happened > :happened ELSE 1 END"
+    " WHEN happened <> :happened THEN happened > :happened ELSE coalesce(origin, seq) > :tie END"
 )
 """Whether the snapshot of a later row is newer; as ``snapshot.is_older``: a time that is missing decides nothing."""
 
@@ -99,15 +99,32 @@ class Order:
         insert_many(self._db, "INSERT INTO touches VALUES", 2, touches)
         return blockers
 
-    def mark(self, seq: int, marks: Marks) -> list[int]:
-        """Note what a new event would write; waiting events that it makes pointless become pending: those."""
-        rows = [(mark.resource, mark.name, seq, *mine.times, mine.event_id) for mark, mine in marks]
-        insert_many(self._db, "INSERT OR REPLACE INTO marks VALUES", 7, rows)
+    def mark(self, seq: int, marks: Marks, origin: int | None = None) -> list[int]:
+        """Note what a new event would write; waiting events that it makes pointless become pending: those.
+
+        ``origin``  the first series of a replayed event
+        """
+        ties = [origin if mine.is_timed else None for _, mine in marks]
+        rows = [
+            (mark.resource, mark.name, seq, *mine.times, mine.event_id, tie)
+            for (mark, mine), tie in zip(marks, ties, strict=True)
+        ]
+        insert_many(self._db, "INSERT OR REPLACE INTO marks VALUES", 8, rows)
         self._marks = True
         woken: list[int] = []
-        for mark, mine in marks:
-            woken += self._wake(mark, mine)
+        for (mark, mine), tie in zip(marks, ties, strict=True):
+            woken += self._wake(mark, mine, seq if tie is None else tie)
         return woken
+
+    def root(self, seq: int) -> int:
+        """The first series of the event of which this is one, as far as they are kept."""
+        row = self._db.execute(
+            "WITH RECURSIVE series (seq) AS (SELECT ? UNION SELECT e.earlier FROM series JOIN events e"
+            " ON e.seq = series.seq WHERE typeof(e.earlier) = 'integer' AND e.earlier < e.seq)"
+            " SELECT min(seq) FROM series",
+            (seq,),
+        ).fetchone()
+        return int(row[0])
 
     def end(self, events: Sequence[tuple[int, Sequence[str]]]) -> list[int]:
         """End these events, each the first one of all its resources; those that may run now."""
@@ -206,10 +223,10 @@ class Order:
         """Events that were woken before their time wait again."""
         execute_in(self._db, f"UPDATE open SET state = {WAITING} WHERE state = 0 AND due IS NOT NULL AND seq IN", seqs)
 
-    def apply(self, applied: Sequence[tuple[Mark, Snapshot]]) -> None:
+    def apply(self, applied: Sequence[tuple[Mark, Snapshot]], now: float) -> None:
         """Note what was applied last."""
-        rows = [(mark.resource, mark.name, *each.times, each.seq, each.event_id) for mark, each in applied]
-        insert_many(self._db, "INSERT OR REPLACE INTO newest VALUES", 7, rows)
+        rows = [(mark.resource, mark.name, *each.times, each.seq, each.event_id, now) for mark, each in applied]
+        insert_many(self._db, "INSERT OR REPLACE INTO newest VALUES", 8, rows)
 
     def newest(self, seq: int, mark: Mark, mine: Snapshot) -> Newest:
         """As ``Store.newest``."""
@@ -226,7 +243,7 @@ class Order:
         row: Sequence[Any] | None = self._db.execute(
             "SELECT updated, created, happened, seq, event_id FROM marks"
             f" WHERE resource = :resource AND name = :name AND seq > :seq AND {_NEWER} ORDER BY seq DESC LIMIT 1",
-            {**_times(mine), "resource": mark.resource, "name": mark.name, "seq": seq},
+            {**_times(mine), "resource": mark.resource, "name": mark.name, "seq": seq, "tie": mine.seq},
         ).fetchone()
         return row
 
@@ -321,7 +338,7 @@ class Order:
         free = select_in(self._db, "SELECT group_concat(seq) FROM open WHERE blockers = 0 AND seq IN", list(heads))
         return sorted(int(seq) for (text,) in free if text for seq in text.split(","))
 
-    def _wake(self, mark: Mark, mine: Snapshot) -> list[int]:
+    def _wake(self, mark: Mark, mine: Snapshot, tie: int) -> list[int]:
         head = self.first(mark.resource)
         if head is None:
             return []
@@ -329,8 +346,9 @@ class Order:
             "SELECT 1 FROM open o JOIN marks m ON m.resource = :resource AND m.name = :name AND m.seq = o.seq"
             f" WHERE o.seq = :seq AND o.state = {WAITING}"
             " AND CASE WHEN updated <> :updated THEN updated < :updated WHEN created <> :created"
-            " THEN created < :created WHEN happened <> :happened THEN happened < :happened ELSE 1 END",
-            {**_times(mine), "resource": mark.resource, "name": mark.name, "seq": head},
+            " THEN created < :created WHEN happened <> :happened THEN happened < :happened"
+            " ELSE coalesce(m.origin, m.seq) < :tie END",
+            {**_times(mine), "resource": mark.resource, "name": mark.name, "seq": head, "tie": tie},
         ).fetchone()
         if row is None:
             return []

@@ -39,6 +39,8 @@ from connector.journal import Entry, Kept, Newest
 from connector.journal.commands import HELD, PAUSED, PENDING, WAITING
 from connector.journal.entry import NO_STEPS
 from connector.journal.queries import Query
+from connector.journal.sqlite import ages
+from connector.journal.sqlite.ages import NOTED_SECONDS, Ages
 from connector.journal.sqlite.file import JournalFile, place_of, text_of
 from connector.journal.sqlite.history import History
 from connector.journal.sqlite.operator import SqliteOperator, answer, unanswered
@@ -74,8 +76,8 @@ SCAN_ROWS: Final = 20_000
 """Sequence numbers looked at in one transaction for events that may run: a few milliseconds."""
 
 _READ: Final = (
-    "SELECT o.seq, e.event_id, e.event_type, e.lane, e.request_id, e.unique_id, e.accepted_at, e.body, o.attempt, o.due"
-    " FROM open o LEFT JOIN events e ON e.seq = o.seq"
+    "SELECT o.seq, e.event_id, e.event_type, e.lane, e.request_id, e.unique_id, e.accepted_at, e.body, o.attempt,"
+    " o.due, e.earlier FROM open o LEFT JOIN events e ON e.seq = o.seq"
 )
 
 
@@ -119,6 +121,9 @@ class SqliteStore(Store):
         self._ids: RememberedIds | None = None
         self._open_order: Order | None = None
         self._unblocked: dict[int, None] = {}
+        self._longest_kept = max(keep_done, keep_dead, keep_ids)
+        self._ages = Ages()
+        self._noted_at: float | None = None
         self._epoch = 0
         self._place: tuple[int, int] | None = None
         self._data_version = -1
@@ -165,7 +170,9 @@ class SqliteStore(Store):
             batch.results = [self._call(function) for function in batch.calls]
             if batch.feed is not None:
                 batch.fed = self._feed(batch.feed)
-            self._pruning.step(db, self._remembered, self.last_seq, now, PRUNE_ROWS + 2 * len(batch.appends))
+            rows = PRUNE_ROWS + 2 * len(batch.appends)
+            self._pruning.step(db, self._remembered, self.last_seq, self._ages, now, rows)
+            self._note_time(now)
             self._count(batch)
             committing = True
             db.execute("COMMIT")
@@ -206,8 +213,9 @@ class SqliteStore(Store):
             db = self._db
             db.execute("BEGIN IMMEDIATE")
             self._still_owner()
-            more = self._pruning.step(db, self._remembered, self.last_seq, now, PRUNE_ROWS)
-            more = self._remembered.upkeep(now - self._keep_ids) or more
+            more = self._pruning.step(db, self._remembered, self.last_seq, self._ages, now, PRUNE_ROWS)
+            more = self._remembered.upkeep(self._ages.cutoff(self._keep_ids, now)) or more
+            self._note_time(now)
             committing = True
             db.execute("COMMIT")
             self._log.step(db)
@@ -220,6 +228,9 @@ class SqliteStore(Store):
         self._look_at_disk()
         self.wants_upkeep = self._log.due
         return more
+
+    def age(self, moment: float, now: float) -> float:
+        return self._ages.age(moment, now)
 
     def note_target(self, reason: str) -> None:
         since = self._clock() if reason else None
@@ -280,14 +291,17 @@ class SqliteStore(Store):
         entries: list[Entry] = []
         for row in rows:
             try:
-                entries.append(_entry(row, steps.get(row[0], NO_STEPS)))
+                entry = _entry(row, steps.get(row[0], NO_STEPS))
+                if isinstance(row[-1], int):
+                    entry.origin = self._order.root(row[-1])
+                entries.append(entry)
             except Unreadable as why:
                 entries.append(self._unreadable(row, str(why)))
         return entries
 
     def _unreadable(self, row: Sequence[Any], why: str) -> Entry:
         """An open event that is not what was kept: it can be ended, and holds what it held until then."""
-        seq, event_id, event_type, _, request_id, unique_id, accepted_at, _, attempt, _ = row
+        seq, event_id, event_type, _, request_id, unique_id, accepted_at, _, attempt, _, _ = row
         if not isinstance(attempt, int) or attempt < 0:
             attempt = 0
             self._order.mend(seq)
@@ -348,6 +362,9 @@ class SqliteStore(Store):
         (paused,) = db.execute("SELECT paused FROM meta").fetchone()
         self.holds = [PAUSED] if paused else []
         db.execute("DELETE FROM commands WHERE made_at < ?", (self._clock() - COMMAND_SECONDS,))
+        if self._noted_at is None:  # after a failure the process has the same clock
+            self._noted_at = self._clock()
+            self._ages = ages.begin(db, self._noted_at, self._longest_kept)
         now = self._clock()  # a clock that was set back: whatever it said, no retry is due later than the longest wait
         latest = now + self._longest_wait
         db.execute(
@@ -357,6 +374,11 @@ class SqliteStore(Store):
         )
         self._order.mend_all(now)
         db.execute("COMMIT")
+
+    def _note_time(self, now: float) -> None:
+        if self._noted_at is None or now - self._noted_at >= NOTED_SECONDS:
+            self._noted_at = now
+            ages.note(self._db, now)
 
     def _still_owner(self) -> None:
         if place_of(self._file.path) != self._place:
@@ -430,14 +452,16 @@ class SqliteStore(Store):
     def _open_new(self, new: Sequence[tuple[int, Append]], earlier: Mapping[int, int]) -> list[Entry]:
         blockers = self._order.add([(seq, append.event.resources) for seq, append in new])
         steps: Mapping[int, Mapping[str, Step]] = {}
+        origins: dict[int, int] = {}
         if earlier:
+            origins = {seq: self._order.root(before) for seq, before in earlier.items()}
             self._order.copy_steps(earlier)
             steps = self._order.steps(list(earlier))
         for seq, append in new:
             if append.marks:
-                self._unblocked |= dict.fromkeys(self._order.mark(seq, append.marks))
+                self._unblocked |= dict.fromkeys(self._order.mark(seq, append.marks, origins.get(seq)))
         return [
-            Entry(append.event, seq, blockers=count, progress=steps.get(seq, NO_STEPS))
+            Entry(append.event, seq, blockers=count, progress=steps.get(seq, NO_STEPS), origin=origins.get(seq))
             for (seq, append), count in zip(new, blockers, strict=True)
         ]
 
@@ -504,7 +528,7 @@ class SqliteStore(Store):
         if steps:
             self._order.step(steps)
         if applied:
-            self._order.apply(applied)
+            self._order.apply(applied, now)
         if ended:
             insert_many(self._db, "INSERT INTO outcomes VALUES", 6, ended)
             self._unblocked |= dict.fromkeys(self._order.end(left))
@@ -546,7 +570,7 @@ class SqliteStore(Store):
 
 
 def _entry(row: Sequence[Any], steps: Mapping[str, Step]) -> Entry:
-    seq, *of_event, attempt, due = row
+    seq, *of_event, attempt, due, _ = row
     event = readable(event_of(of_event, attempt))
     if not isinstance(due, float | None):
         raise Unreadable("the time of its next attempt cannot be read any more")

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
+from connector.journal.sqlite.ages import Ages
 from connector.journal.sqlite.remembered import RememberedIds
 from connector.journal.sqlite.rows import execute_in, select_in
 from connector.journal.sqlite.stored import Unreadable, event_of, key_of, number
@@ -34,7 +35,9 @@ class Pruning:
         self._done_to = 0
         self._next_round: float | None = None
 
-    def step(self, db: sqlite3.Connection, ids: RememberedIds, last_seq: int, now: float, limit: int) -> bool:
+    def step(
+        self, db: sqlite3.Connection, ids: RememberedIds, last_seq: int, ages: Ages, now: float, limit: int
+    ) -> bool:
         """Look at ``limit`` ended events, within the caller's transaction; whether there are more.
 
         A round goes through the ended events in order, up to those that cannot be over yet, and then rests.
@@ -49,8 +52,8 @@ class Pruning:
             " FROM outcomes o JOIN events e ON e.seq = o.seq WHERE o.seq > ? ORDER BY o.seq LIMIT ?",
             (self._done_to, limit),
         ).fetchall()
-        keep = {"dead": self._keep_dead}
-        over = [row for row in rows if number(row[2], now) < now - keep.get(row[1], self._keep_done)]
+        done, dead_ones = ages.cutoff(self._keep_done, now), ages.cutoff(self._keep_dead, now)
+        over = [row for row in rows if ages.of(number(row[2], now), now) < (dead_ones if row[1] == "dead" else done)]
         if over:
             ids.record(last_seq)
             dead = select_in(
@@ -63,7 +66,9 @@ class Pruning:
                 execute_in(db, f"DELETE FROM {table} WHERE seq IN", [row[0] for row in over])
             # Nobody could tell any more that they ended dead, and would take the next attempt for a duplicate.
             ids.forget(_keys(dead))
-        if len(rows) == limit and number(rows[-1][3], 0.0) <= now - min(self._keep_done, self._keep_dead):
+        # One of the future is out of order: those behind it may be over.
+        last = number(rows[-1][3], 0.0) if len(rows) == limit else None
+        if last is not None and (last > now or last <= max(done, dead_ones)):
             self._done_to = rows[-1][0]
             return True
         self._done_to = 0

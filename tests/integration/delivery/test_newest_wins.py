@@ -173,6 +173,20 @@ async def test_replay_of_what_was_applied_last_runs_and_of_what_came_before_does
     assert applied.ids == ["1", "2", "2"]
 
 
+async def test_replay_of_an_event_does_not_overwrite_a_later_one_of_the_same_time(tmp_path: Path) -> None:
+    applied = Applied()
+    async with delivering(tmp_path, applied.handler()) as delivery:
+        for event_id in ("first", "second"):
+            await accept(delivery, event_id, 1)
+            await delivery.quiet()
+        await delivery.command("replay", "first")
+        await delivery.quiet()
+        await delivery.command("replay", "second")
+        await delivery.quiet()
+        assert [each.state for each in delivery.find()] == ["done", "done", "superseded", "done"]
+    assert applied.ids == ["first", "second", "second"]
+
+
 class Sent(NamedTuple):
     """An event as it is sent: its times (None: missing), how often it fails, and whether a restart follows."""
 
