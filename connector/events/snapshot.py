@@ -3,7 +3,8 @@
 Decided by ``updated_at``, then ``created_at``, then ``data.variables.event_time``: the first of them that both have and
 that differs. A tie, or no time that both have, goes by the order of acceptance, in a tie by that of the first one: a
 replay does not overwrite what was accepted later and has the same time. A time that cannot be read counts as missing,
-and so do all times of a snapshot that claims to be taken more than an hour after the connector accepted it: one clock that is ahead must not make every later snapshot an old one.
+and so do all times of a snapshot that claims to be taken more than an hour after the connector accepted it: one clock
+that is ahead must not make every later snapshot an old one.
 
 NSPS caches PortaBilling's answers (guide, "Cache TTL"), so a snapshot may be as much older than its ``updated_at``
 says. ``decide_by("event_time")`` takes for its time the ``event_time``, where that lies within the cache's time before
