@@ -39,6 +39,7 @@ Invariants, which ``tests/integration/journal`` holds against every engine throu
 How engines do it: ``docs/architecture.md``. ``journal.engines`` chooses one by the scheme of JOURNAL_URL.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import StrEnum
@@ -101,9 +102,10 @@ class Journal(ABC):
         """Seconds from ``moment`` to ``now`` (both since the epoch), without those that the journal has not seen."""
         return max(0.0, now - moment)
 
-    @abstractmethod
     async def lost(self) -> str:
         """Return, with the reason, when the process has to end: it is not known what was kept, or a part has failed."""
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
 
     @abstractmethod
     async def open(self, settled: Settled) -> None:

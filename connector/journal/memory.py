@@ -11,25 +11,8 @@ from connector.events.event import Event
 from connector.events.snapshot import Snapshot, is_older
 from connector.journal import Entry, Kept, Newest
 from connector.journal.commands import HELD, PENDING, WAITING, OpenEvent, Operator
-from connector.journal.queries import (
-    Attempt,
-    AttemptsOf,
-    Blocked,
-    BodyOf,
-    CountFound,
-    Filter,
-    Find,
-    FindBlocked,
-    IdsThatBegin,
-    Query,
-    ReadStats,
-    Series,
-    SeriesOf,
-    Stats,
-    StepsOf,
-    StepTaken,
-    TargetAway,
-)
+from connector.journal.plain import Delivery, Past, answer, bears
+from connector.journal.queries import Attempt, Query, Series, TargetAway
 from connector.journal.store import Append, Batch, Fed, Feed, Marks, Store
 from connector.outcome import Mark, Outcome, Step
 
@@ -100,14 +83,12 @@ class MemoryStore(Store):
             results = [self._append(append, unblocked) for append in batch.appends]
             batch.kept = [kept for kept, _ in results]
             batch.entries = [entry for _, entry in results]
-            self._counts["accepted"] += batch.kept.count(Kept.NEW)
-            self._counts["duplicate"] += len(results) - batch.kept.count(Kept.NEW)
         if batch.commands:
             operator = _MemoryOperator(self, self._clock())
             batch.answers = [operator.run(command) for command in batch.commands]
             batch.change = operator.change
-            self._counts += operator.change.counts
             unblocked |= dict.fromkeys(operator.change.unblocked)
+        self._counts += batch.counts
         batch.unblocked = {seq: self._entry(seq) for seq in unblocked}
         batch.results = [_result(function, self) for function in batch.calls]
         if batch.feed is not None:
@@ -123,32 +104,9 @@ class MemoryStore(Store):
         self._away = TargetAway(reason, since) if reason else None
 
     def answer(self, query: Query[Any]) -> Any:
-        match query:
-            case Find(wanted=wanted, limit=limit, oldest_first=oldest_first):
-                found = self._found(wanted)
-                return (found[::-1] if oldest_first else found)[:limit]
-            case CountFound(wanted=wanted):
-                return dict(Counter(f"{each.event_type} {each.state}" for each in self._found(wanted)))
-            case SeriesOf(event_id=event_id):
-                return [each for each in self._series() if each.event_id == event_id]
-            case IdsThatBegin(beginning=beginning, limit=limit):
-                ids = {each.event_id for each in self._series()}
-                return sorted(each for each in ids if each.startswith(beginning))[:limit]
-            case AttemptsOf(seq=seq):
-                return list(record.attempts) if (record := self._record(seq)) else []
-            case StepsOf(seq=seq):
-                steps = record.steps if (record := self._record(seq)) else {}
-                return [
-                    StepTaken(each.handler, each.state, each.attempts, each.ms, each.reason) for each in steps.values()
-                ]
-            case BodyOf(seq=seq):
-                return record.entry.event.raw if (record := self._record(seq)) else b""
-            case FindBlocked(limit=limit):
-                return [self._blocked(record) for record in islice(filter(_is_blocked, self._open.values()), limit)]
-            case ReadStats():
-                return self._stats()
-            case _:
-                raise TypeError(f"{type(query).__name__} is not a question that this journal knows")
+        records = sorted({**self._open, **self._ended}.items())
+        past = [Past(_series_of(each), each.attempts, each.steps, each.entry.event.raw) for _, each in records]
+        return answer(query, past, Delivery(self._paused, self._away, self._counts))
 
     def _end_attempts(self, batch: Batch, unblocked: dict[int, Entry | None]) -> None:
         for entry, step in batch.notes:
@@ -173,7 +131,6 @@ class MemoryStore(Store):
         return record is not None and record.entry.attempt == entry.attempt and record.state == PENDING
 
     def _settle(self, record: _Record, outcome: Outcome, unblocked: dict[int, Entry | None]) -> None:
-        self._counts["retried" if outcome.state == "waiting" else outcome.state] += 1
         if outcome.steps:
             record.steps.update({step.handler: step for step in outcome.steps})
         attempt, now = record.entry.attempt, self._clock()
@@ -320,50 +277,6 @@ class MemoryStore(Store):
             return {}
         return {name: step for name, step in record.steps.items() if step.well}
 
-    def _series(self) -> Sequence[Series]:
-        records = sorted({**self._open, **self._ended}.items(), reverse=True)
-        return [_series_of(record) for _, record in records]
-
-    def _found(self, wanted: Filter) -> list[Series]:
-        series = self._series()
-        replaced = {each.earlier for each in series} if wanted.latest else set()
-        return [each for each in series if each.seq not in replaced and _fits(each, wanted)]
-
-    def _blocked(self, record: _Record) -> Blocked:
-        event = record.entry.event
-        behind: set[int] = set()
-        wanted = [record.entry.seq]
-        while wanted:
-            seq = wanted.pop()
-            for resource in self._open[seq].entry.event.resources:
-                new = {each for each in self._touches[resource] if each > seq} - behind
-                behind |= new
-                wanted += new
-        reason = record.attempts[-1].reason if record.attempts else ""
-        since = record.attempts[0].ended_at if record.attempts else event.accepted_at
-        return Blocked(
-            list(event.resources),
-            event.event_id,
-            event.event_type,
-            _NAMES[record.state],
-            since,
-            record.due,
-            record.entry.attempt - 1,
-            reason,
-            len(behind),
-        )
-
-    def _stats(self) -> Stats:
-        states = Counter(_NAMES[record.state] for record in self._open.values())
-        oldest = next(iter(self._open.values()), None)
-        return Stats(
-            paused=self._paused,
-            target_away=self._away,
-            open={state: states[state] for state in _NAMES.values()},
-            oldest_open_at=oldest.entry.event.accepted_at if oldest else None,
-            total={name: count for name, count in self._counts.items() if count},
-        )
-
 
 def _bears(record: _Record, event_id: str) -> bool:
     return record.entry.event.event_id == event_id
@@ -389,7 +302,7 @@ class _MemoryOperator(Operator):
         if line:
             return self.find(next(iter(line)))
         for seq, record in self._store._open.items():
-            if _is_blocked(record) and _has(record.entry.event.resources, resource):
+            if _is_blocked(record) and bears(record.entry.event.resources, resource):
                 return self.find(seq)
         return None
 
@@ -437,24 +350,6 @@ def _result(function: Callable[[Any], Any], store: MemoryStore) -> Any:
 
 def _is_blocked(record: _Record) -> bool:
     return record.state != PENDING
-
-
-def _has(resources: Sequence[str], name: str) -> bool:
-    whole = (text for each in resources for text in (each, each.partition(":")[2]))
-    return any(name in (text, text.partition("@")[0]) for text in whole)
-
-
-def _fits(series: Series, wanted: Filter) -> bool:
-    return (
-        wanted.state in (None, series.state)
-        and wanted.event_type in (None, series.event_type)
-        and wanted.event_id in (None, series.event_id)
-        and series.event_id.startswith(wanted.id_begins or "")
-        and (wanted.resource is None or _has(series.resources, wanted.resource))
-        and (wanted.since is None or series.accepted_at >= wanted.since)
-        and (wanted.until is None or series.accepted_at < wanted.until)
-        and (wanted.text is None or wanted.text.lower() in series.reason.lower())
-    )
 
 
 def _series_of(record: _Record) -> Series:

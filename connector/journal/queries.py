@@ -1,10 +1,15 @@
 """What an operator may ask of a journal, as values; each says in its type what the answer is."""
 
+from collections.abc import Mapping
 from typing import Final, Generic, TypeVar
 
 import msgspec
 
-STATES: Final = ("pending", "waiting", "held", "done", "ignored", "superseded", "dead")
+OPEN: Final = ("pending", "waiting", "held")
+STATES: Final = (*OPEN, "done", "ignored", "superseded", "dead")
+
+COUNTERS: Final = ("accepted", "duplicate", "retried", "held", "done", "ignored", "superseded", "dead", "replayed")
+"""What every engine counts over the journal's life (``Batch.counts`` for those that commit batches)."""
 
 Result = TypeVar("Result", covariant=True)
 
@@ -80,6 +85,11 @@ class Stats(msgspec.Struct, frozen=True):
     open: dict[str, int]
     oldest_open_at: float | None
     total: dict[str, int]
+
+
+def totals(counts: Mapping[str, int]) -> dict[str, int]:
+    """``Stats.total``: every counter, also one that nothing has counted yet."""
+    return dict.fromkeys(COUNTERS, 0) | {name: count for name, count in counts.items() if count}
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ the journal, or in the loop itself where it touches no disk (``in_loop``).
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -84,6 +85,18 @@ class Batch:
     change: Change | None = None
     results: Sequence[Any] = ()
     fed: Fed | None = None
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What it adds to the counters (``queries.COUNTERS``), once its results are filled in."""
+        settled = zip(self.settles, self.counted, strict=True)
+        counts: Counter[str] = Counter(outcome.state for (_, outcome), counted in settled if counted)
+        counts["retried"] = counts.pop("waiting", 0)
+        counts["accepted"] = self.kept.count(Kept.NEW)
+        counts["duplicate"] = len(self.kept) - counts["accepted"]
+        if self.change is not None:
+            counts.update(self.change.counts)
+        return +counts
 
 
 class StoreError(Exception):

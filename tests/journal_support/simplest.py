@@ -1,10 +1,11 @@
 """The simplest engine there is: it follows the rules of the contract word for word, over one dictionary.
 
 It shows that an engine needs nothing but the contract, and what the others must not do differently. It looks through
-everything for every answer, and of an operator's questions it knows those of the contract's tests.
+everything for every answer.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,8 @@ from connector.events.event import Event
 from connector.events.snapshot import Snapshot, is_older, snapshot_of
 from connector.journal import Entry, Journal, Kept, Mark, Newest, Settled, Step
 from connector.journal.commands import HELD, PAUSED, PENDING, WAITING, Command, CommandResult, OpenEvent, Operator
-from connector.journal.queries import BodyOf, Series, SeriesOf
+from connector.journal.plain import Delivery, Past, answer, bears
+from connector.journal.queries import Attempt, Query, Series, TargetAway
 from connector.outcome import Outcome
 
 STATES = {"pending": PENDING, "waiting": WAITING, "held": HELD}
@@ -29,9 +31,13 @@ class Row:
     entry: Entry
     earlier: int | None
     steps: dict[str, Step] = field(default_factory=dict)
+    failed: list[Attempt] = field(default_factory=list)
     state: str = "pending"
     due: float | None = None
+    ended_at: float | None = None
+    attempts: int = 0
     reason: str = ""
+    ms: int = 0
     taken: bool = False
     rests: str | None = None
 
@@ -47,6 +53,29 @@ class Row:
             event, self.entry.seq, attempt=number, due=due, progress=self.steps, origin=self.entry.origin
         )
 
+    def end(self, state: str, reason: str, now: float) -> None:
+        """End the series."""
+        self.state, self.reason, self.due, self.ended_at = state, reason, None, now
+
+    def settle(self, outcome: Outcome, now: float) -> None:
+        """End an attempt."""
+        self.steps.update({step.handler: step for step in outcome.steps})
+        self.attempts, self.ms = self.entry.attempt - (outcome.state == "superseded"), outcome.ms
+        if outcome.final:
+            self.end(outcome.state, outcome.reason, now)
+            return
+        self.state, self.reason, self.due = outcome.state, outcome.reason, outcome.due
+        self.failed.append(Attempt(self.entry.attempt, now, outcome.ms, outcome.reason))
+        self.attempt(self.entry.attempt + 1)
+
+    def past(self) -> Past:
+        """What an operator is told of it."""
+        event = self.entry.event
+        about = (self.entry.seq, event.event_id, event.event_type, [*event.resources], self.state, event.accepted_at)
+        tried = (self.ended_at, self.attempts, self.reason, self.due, self.ms)
+        series = Series(*about, *tried, event.request_id, event.unique_id, self.earlier)
+        return Past(series, self.failed, self.steps, event.raw)
+
 
 class SimplestJournal(Operator, Journal):
     """All series that ever were, in the order of acceptance."""
@@ -61,6 +90,8 @@ class SimplestJournal(Operator, Journal):
         self._holds: set[str] = set()
         self._changed = asyncio.Event()
         self._settled: Settled | None = None
+        self._counts: Counter[str] = Counter()
+        self._away: TargetAway | None = None
 
     @property
     def size(self) -> int:
@@ -69,9 +100,6 @@ class SimplestJournal(Operator, Journal):
     @property
     def holds(self) -> frozenset[str]:
         return frozenset(self._holds)
-
-    async def lost(self) -> str:
-        return await asyncio.Future()
 
     async def open(self, settled: Settled) -> None:
         self._settled = settled
@@ -88,10 +116,12 @@ class SimplestJournal(Operator, Journal):
             raise Stopping
         before = next((row for row in reversed(self._rows.values()) if row.entry.event.key == event.key), None)
         if before is not None and before.state != "dead":
+            self._counts["duplicate"] += 1
             return Kept.DUPLICATE if before.entry.event.raw == event.raw else Kept.CONFLICT
         if self.size >= self._capacity:
             raise NoRoom
         self._begin(event, before)
+        self._counts["accepted"] += 1
         return Kept.NEW
 
     async def take(self) -> Entry:
@@ -109,10 +139,8 @@ class SimplestJournal(Operator, Journal):
         if row is not None and is_current:
             row.taken = False
         if row is not None and counts:
-            row.steps.update({step.handler: step for step in outcome.steps})
-            row.state, row.due, row.reason = outcome.state, outcome.due, outcome.reason
-            if not outcome.final:
-                row.attempt(entry.attempt + 1)
+            row.settle(outcome, self._clock())
+            self._counts["retried" if outcome.state == "waiting" else outcome.state] += 1
         if self._settled is not None:
             self._settled(entry, outcome, counts)
         self._changed.set()
@@ -154,14 +182,10 @@ class SimplestJournal(Operator, Journal):
         behind = [row for row in self._open() if row.entry.seq > entry.seq and self._is_newer(row, mine, mark)]
         return Newest(self._applied.get(mark), _snapshot(behind[-1]) if behind else None)
 
-    async def ask(self, query: Any) -> Any:
-        match query:
-            case SeriesOf(event_id=event_id):
-                rows = reversed(self._rows.values())
-                return [_series(row) for row in rows if row.entry.event.event_id == event_id]
-            case BodyOf(seq=seq):
-                return self._rows[seq].entry.event.raw
-        raise NotImplementedError
+    async def ask(self, query: Query[Any]) -> Any:
+        counts = self._counts + self.change.counts
+        delivery = Delivery(PAUSED in self._holds, self._away, counts)
+        return answer(query, [row.past() for row in self._rows.values()], delivery)
 
     async def command(self, command: Command) -> CommandResult:
         result = self.run(command)
@@ -169,7 +193,8 @@ class SimplestJournal(Operator, Journal):
         return result
 
     def note_target(self, reason: str) -> None:
-        """Nobody asks for it."""
+        since = self._away.since if self._away else self._clock()
+        self._away = TargetAway(reason, since) if reason else None
 
     def latest(self, event_id: str) -> Sequence[int]:
         of_key = {row.entry.event.key: seq for seq, row in self._rows.items() if row.entry.event.event_id == event_id}
@@ -180,7 +205,7 @@ class SimplestJournal(Operator, Journal):
         return OpenEvent(seq, STATES[row.state], row.entry.attempt, len(self._before(row))) if row.is_open else None
 
     def first(self, resource: str) -> OpenEvent | None:
-        found = [row for row in self._open() if resource in row.entry.event.resources]
+        found = [row for row in self._open() if bears(row.entry.event.resources, resource)]
         return self.find(found[0].entry.seq) if found else None
 
     def reason(self, seq: int) -> str:
@@ -191,7 +216,7 @@ class SimplestJournal(Operator, Journal):
         return self._begin(event, self._rows[seq], whole).entry.seq
 
     def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:
-        self._rows[event.seq].state, self._rows[event.seq].reason = state, reason
+        self._rows[event.seq].end(state, reason, self._clock())
         return ()
 
     def give_up_dead(self, seq: int, note: str) -> bool:
@@ -246,11 +271,3 @@ def _snapshot(row: Row) -> Snapshot:
     found = snapshot_of(event, row.entry.seq, row.entry.origin)
     assert found is not None
     return found
-
-
-def _series(row: Row) -> Series:
-    entry, event = row.entry, row.entry.event
-    resources, accepted = list(event.resources), event.accepted_at
-    trace = (event.request_id, event.unique_id)
-    of_event = (entry.seq, event.event_id, event.event_type, resources, row.state, accepted)
-    return Series(*of_event, None, entry.attempt, row.reason, row.due, 0, *trace, row.earlier)

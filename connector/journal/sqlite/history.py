@@ -28,6 +28,7 @@ from connector.journal.queries import (
     StepsOf,
     StepTaken,
     TargetAway,
+    totals,
 )
 from connector.journal.sqlite.remembered import bearing
 from connector.journal.sqlite.rows import touches
@@ -213,7 +214,7 @@ class History:
             target_away=TargetAway(shown(away), number(away_since, None)) if away else None,
             open={"pending": total - waiting - held, "waiting": waiting, "held": held},
             oldest_open_at=number(oldest[0], None) if oldest else None,
-            total={shown(name): whole(count) for name, count in counters},
+            total=totals({shown(name): whole(count) for name, count in counters}),
         )
 
 

@@ -25,7 +25,6 @@ Rules of the file:
 import contextlib
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from pathlib import Path
@@ -556,17 +555,8 @@ class SqliteStore(Store):
         self.last_seq = operator.change.last_seq
 
     def _count(self, batch: Batch) -> None:
-        settled = zip(batch.settles, batch.counted, strict=True)
-        counts: Counter[str] = Counter(outcome.state for (_, outcome), counted in settled if counted)
-        counts["retried"] = counts.pop("waiting", 0)
-        if batch.appends:
-            counts["accepted"] = batch.kept.count(Kept.NEW)
-            counts["duplicate"] = len(batch.appends) - counts["accepted"]
-        if batch.change is not None:
-            counts.update(batch.change.counts)
-        rows = [(name, count) for name, count in counts.items() if count]
         add = "ON CONFLICT DO UPDATE SET count = count + excluded.count"
-        insert_many(self._db, "INSERT INTO counters VALUES", 2, rows, add)
+        insert_many(self._db, "INSERT INTO counters VALUES", 2, list(batch.counts.items()), add)
 
 
 def _entry(row: Sequence[Any], steps: Mapping[str, Step]) -> Entry:

@@ -174,6 +174,6 @@ async def test_counters_tell_what_operators_ended(tmp_path: Path, external: Exte
         await delivery.command("replay", "well")
         await delivery.quiet()
         with history.connect(delivery.path) as past:
-            assert past.ask(ReadStats()).total == {
+            assert past.ask(ReadStats()).total.items() >= {
                 "accepted": 3, "held": 2, "dead": 1, "ignored": 1, "replayed": 1, "done": 2,
-            }  # fmt: skip
+            }.items()  # fmt: skip

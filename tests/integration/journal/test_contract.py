@@ -11,7 +11,7 @@ import pytest
 from connector.errors import NoRoom, Stopping
 from connector.journal import Entry, Kept, Mark, Newest, Step
 from connector.journal.commands import PAUSED, Command
-from connector.journal.queries import BodyOf, SeriesOf
+from connector.journal.queries import COUNTERS, BodyOf, ReadStats, SeriesOf
 from connector.outcome import Outcome, State
 from tests.journal_support.engines import CAPACITY, DEAD, DONE, ENGINES, HELD, QUEUE, Bench, waiting
 from tests.journal_support.events import event
@@ -742,6 +742,30 @@ async def test_released_event_is_tried_at_once(bench: Bench, outcome: Outcome) -
     (again,) = await bench.take_all()
     assert (again.event.event_id, again.attempt, again.due) == ("first", 2, None)
     assert await bench.settle(again, DONE)
+
+
+# Counters
+
+
+async def test_stats_tell_every_counter_also_one_that_nothing_has_counted(bench: Bench) -> None:
+    assert (await bench.journal.ask(ReadStats())).total == dict.fromkeys(COUNTERS, 0)
+
+
+async def test_everything_that_is_counted_is_counted_once(bench: Bench) -> None:
+    outcomes = [DONE, Outcome("ignored"), Outcome("superseded"), DEAD, HELD, waiting(1e9)]
+    await bench.keep(*(event(str(number), resources=[str(number)]) for number in range(len(outcomes))))
+    await bench.keep(event("0", resources=["0"]))
+    for entry, outcome in zip(await bench.take_all(), outcomes, strict=True):
+        await bench.settle(entry, outcome)
+        await bench.settle(entry, outcome)
+    for command in (Command("replay", ["3"]), Command("skip", ["4"]), Command("discard", ["5"]), Command("pause")):
+        await bench.journal.command(command)
+    stats = await bench.journal.ask(ReadStats())
+    assert stats.total == {
+        "accepted": 6, "duplicate": 1, "retried": 1, "held": 1, "done": 1, "ignored": 2, "superseded": 1, "dead": 2,
+        "replayed": 1,
+    }  # fmt: skip
+    assert (stats.open, stats.paused) == ({"pending": 1, "waiting": 0, "held": 0}, True)
 
 
 # The newest snapshot
