@@ -118,11 +118,14 @@ class Trial:
     to come again (``Retry-After``). It may be used in several ``asyncio.run``.
     """
 
-    def __init__(self, *functions: Callable[[Event], Any], policy: RetryPolicy | None = None) -> None:
-        """Raises ValueError for a function without ``@on``."""
+    def __init__(
+        self, *functions: Callable[[Event], Any], policy: RetryPolicy | None = None, timeout: float = HANDLER_TIMEOUT
+    ) -> None:
+        """``timeout`` in seconds, for handlers without one. Raises ValueError for a function without ``@on``."""
         self.attempts: list[Outcome] = []
         self._handlers = Handlers([handler_of(function) for function in functions])
         self._policy = policy or RetryPolicy()
+        self._timeout = timeout
         self._applied: dict[Mark, Snapshot] = {}
         self._now = time.time()
         self._seq = 0
@@ -136,7 +139,7 @@ class Trial:
             self._handlers,
             self._policy,
             count=1,
-            timeout=HANDLER_TIMEOUT,
+            timeout=self._timeout,
             hold_dead=False,
             clock=lambda: self._now,
         )

@@ -40,7 +40,8 @@ async def send(file: Path, settings: Settings, found: Handlers, show: Show, *, d
     for target in targets.all.values():
         target.watch(lambda wire, target=target: Shown(wire, target, show, dry_run=dry_run))  # type: ignore[misc]
     async with external.running(targets), handlers.running(found.hooks):
-        outcome = await Trial(*(each.function for each in found.all)).deliver(event, most=1)
+        trial = Trial(*(each.function for each in found.all), timeout=settings.handler_timeout)
+        outcome = await trial.deliver(event, most=1)
     if len(takers) > 1:
         for step in outcome.steps:
             show(f"{step.handler}: {step.state}" + (f": {step.reason}" if step.reason else ""))

@@ -4,6 +4,7 @@ A 202 is written only after the journal has kept the event.
 """
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from connector.journal import Journal, Kept
 from connector.outcome import Outcome
 from connector.web.accepted import accepted
 from connector.web.bodies import Bodies
-from connector.web.outcomes import refusal
+from connector.web.outcomes import instead_of_accepted, refusal
 from connector.web.refusals import NAMES, Names, shown
 from connector.web.trace import TRACE
 
@@ -68,7 +69,9 @@ class Accept:
             request_id, unique_id = request[TRACE]
             event = self.schema.parse(raw, request_id, unique_id, self._clock())
             if self._answers is not None:
-                await self._keep_and_wait(event, self._answers)
+                outcome = await self._keep_and_wait(event, self._answers)
+                if outcome is not None and (said := instead_of_accepted(outcome)):
+                    return web.json_response({"message": said}, status=HTTPStatus.ACCEPTED)
             else:
                 _say(event, await self._journal.keep(event))
         except ConnectorError:
@@ -78,8 +81,8 @@ class Accept:
             self._bodies.done(raw)
         return accepted(request)
 
-    async def _keep_and_wait(self, event: Event, answers: Answers) -> None:
-        """Raises the ConnectorError that the outcome stands for."""
+    async def _keep_and_wait(self, event: Event, answers: Answers) -> Outcome | None:
+        """The outcome where it is a 202, None where it is not known. Raises the ConnectorError that it stands for."""
         held = self._held(event.event_type)
         error = refusal(Outcome("dead", held.reason, kind=held.kind, asked=held.seconds)) if held else None
         if error is not None:
@@ -97,11 +100,12 @@ class Accept:
             future = answers.expect(event.key)  # an earlier series, joined above, may have ended meanwhile
         elif not (joined or future.done() or answers.is_ending(event.key)):
             answers.withdraw(event.key)
-            return
+            return None
         outcome = await answers.wait(event.key, future)
         error = refusal(outcome) if outcome is not None else None
         if error is not None:
             raise error
+        return outcome
 
 
 class _Named(msgspec.Struct):

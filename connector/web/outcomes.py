@@ -27,3 +27,14 @@ def refusal(outcome: Outcome) -> ConnectorError | None:
             return HandlerFailed(outcome.reason)
         case _:
             return TargetRefused(outcome.reason)
+
+
+def instead_of_accepted(outcome: Outcome) -> str:
+    """What a 202 says of an event that was not applied, and why; empty where it was."""
+    match outcome.state:
+        case "ignored":
+            return f"Event ignored: {outcome.reason}".removesuffix(": ")
+        case "superseded":
+            return f"Event superseded by {outcome.reason}"
+        case _:
+            return ""

@@ -174,6 +174,7 @@ def test_a_wrong_option_stops_the_start_with_file_and_line(
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(StartError, match=rf"{name}.py:4"):
         load([name])
+    sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("number", range(len(CALLS)), ids=CALLS)

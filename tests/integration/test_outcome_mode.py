@@ -65,6 +65,13 @@ async def test_what_ends_well_is_202(mode: dict[str, str]) -> None:
         assert (await ask(port, post(body("two", "Test/Ignored")))).status == 202
 
 
+async def test_what_was_ignored_says_so_and_why_in_its_202(mode: dict[str, str]) -> None:
+    async with serving(**mode) as (_, port):
+        done, ignored = await ask(port, post(body("one"))), await ask(port, post(body("two", "Test/Ignored")))
+    assert done.json() == {"message": "Event accepted for processing"}
+    assert (ignored.status, ignored.json()) == (202, {"message": "Event ignored: nothing to do"})
+
+
 async def test_an_attempt_whose_failure_was_answered_is_not_repeated_here(mode: dict[str, str]) -> None:
     outcome_handlers.faults["one"] = Failed("down")
     async with serving(**mode) as (connector, port):
