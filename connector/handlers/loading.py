@@ -157,4 +157,8 @@ def _path_warnings(handler: Handler) -> Iterator[str]:
 def _is_alive(each: Handler | Hook) -> bool:
     """Whether it was declared at the top of a module that is still the imported one, and not inside a function."""
     module = sys.modules.get(str(each.function.__globals__.get("__name__", "")))
-    return module is not None and vars(module) is each.function.__globals__ and "<locals>" not in each.function.__qualname__
+    return (
+        module is not None
+        and vars(module) is each.function.__globals__
+        and "<locals>" not in each.function.__qualname__
+    )

@@ -1,4 +1,4 @@
-"""The three short connectors: their own tests without sockets, and all of them in one process."""
+"""The short connectors: their own tests without sockets, and all of them in one process."""
 
 import json
 import subprocess
