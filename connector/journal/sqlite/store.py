@@ -64,6 +64,9 @@ ROOMY_BYTES: Final = 2 * LOG_BYTES
 DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """SQLite's codes of a file that is damaged."""
 
+GIVE_BACK_REST_SECONDS: Final = 60.0
+"""Rest after free pages could not be given back."""
+
 COMMAND_SECONDS: Final = 3600.0
 
 UNREADABLE: Final = -1
@@ -125,6 +128,7 @@ class SqliteStore(Store):
         self._noted_at: float | None = None
         self._epoch = 0
         self._place: tuple[int, int] | None = None
+        self._give_back_from = 0.0
         self._data_version = -1
         self._mail = False
 
@@ -218,7 +222,7 @@ class SqliteStore(Store):
             committing = True
             db.execute("COMMIT")
             self._log.step(db)
-            if give_back(db, everything=self._log.short):
+            if self._give_back(db, now):
                 more = self._log.shrinks = True
             (self._log.step if more else self._log.rest)(db)
         except (sqlite3.Error, OSError) as fault:
@@ -230,6 +234,18 @@ class SqliteStore(Store):
 
     def age(self, moment: float, now: float) -> float:
         return self._ages.age(moment, now)
+
+    def _give_back(self, db: sqlite3.Connection, now: float) -> bool:
+        if now < self._give_back_from:
+            return False
+        try:
+            return give_back(db, everything=self._log.short)
+        except sqlite3.OperationalError as fault:
+            if _code(fault) != sqlite3.SQLITE_FULL:
+                raise
+            # No room to move pages in; or a damaged page that names one beyond the end of all files, as SQLite says it.
+            self._give_back_from = now + GIVE_BACK_REST_SECONDS
+            return False
 
     def note_target(self, reason: str) -> None:
         since = self._clock() if reason else None

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -155,6 +156,25 @@ async def test_read_only_folder_is_a_clear_refusal(tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o555)
     assert "Permission denied" in await _refused_start(folder / "journal.db", {"HANDLED": str(tmp_path / "handled")})
+
+
+@pytest.mark.parametrize("left", [0, 4096], ids=["nothing", "a page"])
+async def test_start_on_a_full_disk_ends_in_one_line_and_works_once_there_is_room(
+    small_disk: Path, tmp_path: Path, left: int
+) -> None:
+    ballast = small_disk / "ballast"
+    extra = {"HANDLED": str(tmp_path / "handled"), "GATE": str(small_disk)}
+    async with running(small_disk / "journal.db", extra) as connector, client() as session:
+        assert await post(session, connector, body("before")) == 202
+        await connector.kill()
+    disk = os.statvfs(small_disk)
+    ballast.write_bytes(bytes(disk.f_bavail * disk.f_frsize - left))
+    for journal in ("journal.db", "new.db"):
+        assert re.search("full|No space", await _refused_start(small_disk / journal, extra))
+    ballast.unlink()
+    del extra["GATE"]
+    async with running(small_disk / "journal.db", extra) as connector:
+        await connector.until(lambda: [line.event_id for line in handled(tmp_path / "handled")] == ["before"])
 
 
 async def test_second_process_on_the_same_journal_is_refused_and_told_the_first(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from connector.errors import StartError
 from connector.journal import Entry
-from connector.journal.sqlite import file, wal
+from connector.journal.sqlite import file, sound, wal
 from connector.journal.sqlite import upkeep as tidy
 from connector.journal.sqlite.file import APPLICATION_ID, MIGRATIONS
 from connector.journal.sqlite.store import SqliteStore
@@ -65,6 +65,75 @@ def test_damaged_page_is_refused_with_the_way_out_and_left_alone(path: Path, clo
     refusal = _refusal(path, clock)
     assert "damaged" in refusal
     assert ".recover" in refusal
+
+
+def _busy_journal(path: Path, clock: Clock) -> None:
+    """Events in every state, with small bodies and large ones."""
+    with closing(_open(path, clock)) as store:
+        for _ in range(6):
+            new = [
+                event(lane=f"lane:{number}", padding=(number % 3) * 6000, accepted_at=clock.now) for number in range(60)
+            ]
+            free = [each for each in keep(store, *new) if not each.blockers]
+            settle(store, *((each, (DONE, DEAD, waiting())[each.seq % 3]) for each in free))
+
+
+def _damage(path: Path, page: int) -> None:
+    with path.open("r+b") as file_:
+        file_.seek((page - 1) * 4096)
+        file_.write(b"\xa5" * 4096)
+
+
+@pytest.mark.parametrize("table", ["meta", "events", "open", "touches", "outcomes", "attempts", "generations", "ids_1"])
+def test_damage_of_a_file_too_large_to_be_checked_whole_is_found_where_it_is_read(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    monkeypatch.setattr(file, "QUICK_CHECK_BYTES", 0)
+    _busy_journal(path, clock)
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    _damage(path, page)
+    assert "damaged" in _refusal(path, clock)
+
+
+def test_no_damage_of_events_lets_a_large_file_start_and_die(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "QUICK_CHECK_BYTES", 0)
+    monkeypatch.setattr(sound, "CHECK_SECONDS", 3600.0)
+    monkeypatch.setattr(tidy, "PRUNE_REST_SECONDS", 0.0)
+    _busy_journal(path, clock)
+    whole = path.read_bytes()
+    refused = 0
+    for page in range(15, len(whole) // 4096, 13):
+        path.write_bytes(whole)
+        _damage(path, page)
+        later = Clock()
+        try:
+            store = _open(path, later, keep_done=1, keep_dead=1)
+        except StartError:
+            refused += 1
+            continue
+        with closing(store):  # what is damaged is inside a body: the event is dead, everything goes on
+            later.now += 1e6
+            entries, _ = may_run(store, later.now, due=1_000_000)
+            settle(store, *((each, DONE) for each in entries))
+            later.now += 1e6
+            while store.upkeep():
+                pass
+    assert refused > 5
+
+
+def test_first_transaction_after_a_start_prunes_nothing(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock)) as store:
+        settle(store, *((each, DONE) for each in keep(store, *(event(lane=f"lane:{n}") for n in range(50)))))
+    clock.now += 1000
+    with closing(_open(path, clock, keep_done=1)) as store:
+        keep(store, event(accepted_at=clock.now))
+        assert store._db.execute("SELECT count(*) FROM outcomes").fetchone() == (50,)
+        while store.upkeep():
+            pass
+        assert store._db.execute("SELECT count(*) FROM outcomes").fetchone() == (0,)
 
 
 def test_file_cut_short_is_refused(path: Path, clock: Clock) -> None:
