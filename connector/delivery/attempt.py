@@ -95,6 +95,7 @@ class Attempts:
 class Attempt:
     """One attempt under way.
 
+    ``over``     whether it has ended
     ``mistake``  what shows that the handler forgot something
     ``exit``     why a task that it made wanted to end the process
     """
@@ -111,6 +112,7 @@ class Attempt:
         "exit",
         "handler",
         "mistake",
+        "over",
         "started",
         "stopped",
         "timeout",
@@ -131,41 +133,47 @@ class Attempt:
         self.started = time.monotonic()
         self.cuts = 0
         self.stopped = False
+        self.over = False
         self.mistake = ""
         self.exit: HandlerExit | None = None
         self._loop = loop
         self._decimal = decimals
         self._ended: Ended | None = None
-        self._waiter: asyncio.Future[Ended] | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
-        self._begin(context)
+        task = eager.begin(self._run(), loop, context)
+        if not self.over:
+            self._goes_on(task)
 
-    def _begin(self, context: contextvars.Context) -> None:
-        task = eager.begin(self._run(), self._loop, context)
-        if self._ended is None:
-            self._task = task
-            if self.exit is not None:
-                task.cancel()
-            left = self.timeout - (time.monotonic() - self.started)
-            self._timer = self._loop.call_later(left, self._cut_off)
+    def _goes_on(self, task: "asyncio.Task[None]") -> None:
+        self._task = task
+        if self.exit is not None:
+            task.cancel()
+        left = self.timeout - (time.monotonic() - self.started)
+        self._timer = self._loop.call_later(left, self._cut_off)
 
     async def ended(self) -> Ended:
-        """How it ended, once it has. Cancelling who waits here does not cancel the attempt; ``stop`` does."""
-        if self._ended is not None:
-            return self._ended
-        self._waiter = self._loop.create_future()
-        return await self._waiter
+        """How it ended, once it has; to be asked once, since an error that stays here would be in a cycle.
+
+        Cancelling who waits here does not cancel the attempt; ``stop`` does.
+        """
+        if not self.over:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        ended, self._ended = self._ended, None
+        assert ended is not None  # noqa: S101 - for the type checker: it is over
+        return ended
 
     def stop(self) -> None:
         """Cut it off, since the connector stops."""
-        if self._ended is None:
+        if not self.over:
             self.stopped = True
             self._cancel()
 
     def fail(self, reason: HandlerExit) -> None:
         """A task that the handler made wanted to end the process: fail, or say it where the attempt has ended."""
-        if self._ended is not None:
+        if self.over:
             _log.error(
                 f"A task that {self.handler.name} left behind wanted to end the process",
                 action="handler.exit",
@@ -204,15 +212,15 @@ class Attempt:
         return Ended(note, error, seconds)
 
     def _end(self, ended: Ended) -> None:
-        self._ended = ended
+        self.over, self._ended = True, ended
         self._task = None  # its context knows this attempt: that would be a cycle
         if self._timer is not None:
             self._timer.cancel()
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(ended)
+            self._waiter.set_result(None)
 
     def _mistake_in(self, note: object) -> HandlerMistake | None:
-        if note is None:
+        if note is None or isinstance(note, str):
             return HandlerMistake(self.mistake) if self.mistake else None
         if inspect.iscoroutine(note):
             note.close()

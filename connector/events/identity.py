@@ -25,6 +25,9 @@ _SAYS_NOTHING: Final = frozenset(
 )
 """What broken senders write where they have no id; small letters."""
 
+_MAY_BEGIN: Final = {text[:1] for text in _SAYS_NOTHING} | {text[:1].upper() for text in _SAYS_NOTHING}
+"""How such texts begin: most ids need not be looked at further."""
+
 
 def plain_id(value: Any) -> str | None:
     """An id in the one spelling that stands for all of its legal ones; None where it says nothing.
@@ -53,7 +56,7 @@ def plain_id(value: Any) -> str | None:
 
 def says_nothing(text: str) -> bool:
     """Whether a text stands where there is no id: blank, ``undefined``, ``null`` and the like."""
-    return text.strip().casefold() in _SAYS_NOTHING
+    return (text[:1] in _MAY_BEGIN or text[:1].isspace()) and text.strip().casefold() in _SAYS_NOTHING
 
 
 class Identity(msgspec.Struct, frozen=True):

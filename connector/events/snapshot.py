@@ -71,7 +71,14 @@ def snapshot(body: EventBody, seq: int, event_id: str, now: float | None = None)
 
 def unreadable_times(body: EventBody) -> list[str]:
     """The paths of the times that stand in a body and cannot be read."""
-    return [path for path, text in _times(body) if text not in (None, "") and not is_time(text)]
+    happened = body.data.variables.get("event_time")
+    if all(map(_is_fine, (body.updated_at, body.created_at, happened))):
+        return []
+    return [path for path, text in _times(body) if not _is_fine(text)]
+
+
+def _is_fine(text: Any) -> bool:
+    return text is None or text == "" or is_time(text)
 
 
 def _times(body: EventBody) -> tuple[tuple[str, Any], ...]:

@@ -117,7 +117,7 @@ class Scheduler:
     async def take(self) -> Entry:
         """The event that has been ready for longest."""
         while True:
-            entry = await self._ready.get()
+            entry = await self._ready.get() if self._ready.empty() else self._ready.get_nowait()
             try:
                 while self._holds:
                     await self._going.wait()

@@ -529,6 +529,8 @@ async def test_attempt_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -
     async def handler(event: Event) -> None:
         if event.event_id == "waits":
             await asyncio.sleep(0)
+        if event.event_id == "fails":
+            raise DeadLetter("no")
 
     async with delivering(tmp_path, handler) as delivery:
         await delivery.accept("zero")
@@ -538,7 +540,8 @@ async def test_attempt_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -
         try:
             await delivery.accept("waits")
             await delivery.accept("one")
-            await delivery.become(waits="done", one="done")
+            await delivery.accept("fails")
+            await delivery.become(waits="done", one="done", fails="dead")
             gc.collect()
             left = [type(each).__name__ for each in gc.garbage]
         finally:
