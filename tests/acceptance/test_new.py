@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
-from connector.admin.new import FILES, KINDS
+from connector.admin.new import FILES, KINDS, new
 from connector.events.examples import body_of
 from connector.version import __version__
 from tests.process import ROOT, TIMEOUT, Ended, environment, running
@@ -80,15 +81,18 @@ async def test_two_projects_have_two_tokens(tmp_path: Path) -> None:
     ("test-it", "name of another module"), ("3com", "begin with a letter"), ("class", "begin with a letter"),
     ("caf\N{LATIN SMALL LETTER E WITH ACUTE}", "begin with a letter"), ("file", "file"),
 ])  # fmt: skip
-async def test_nothing_is_written_where_a_project_cannot_be(tmp_path: Path, name: str, said: str) -> None:
+def test_nothing_is_written_where_a_project_cannot_be(
+    tmp_path: Path, name: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     before = sorted(os.walk(tmp_path))
-    ended = await command(tmp_path, "-m", "connector", "new", name)
-    assert (ended.code > 0, ended.stdout) == (True, "")
+    monkeypatch.chdir(tmp_path)
+    ended = CliRunner().invoke(new, [name])
+    assert isinstance(ended.exception, SystemExit)
+    assert (ended.exit_code > 0, ended.stdout) == (True, "")
     assert said in ended.stderr
-    assert "Traceback" not in ended.stderr
     assert sorted(os.walk(tmp_path)) == before
 
 
