@@ -1,13 +1,14 @@
 # syntax=docker/dockerfile:1
 
-FROM python:3.13-slim AS packages
+# The base is named by its digest; `make base` takes the newest one.
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS packages
 COPY requirements.txt /
 # pip stays in this stage: the image has no installer. Each file is the one whose hash the lock has.
 RUN python -m venv /pip && python -m venv --without-pip /venv \
     && /pip/bin/pip --python /venv/bin/python install --no-cache-dir --disable-pip-version-check \
        --require-hashes -r /requirements.txt
 
-FROM python:3.13-slim
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 LABEL org.opencontainers.image.title="nsps-connector" \
       org.opencontainers.image.description="A connector for PortaOne NSPS"
 RUN groupadd --gid 10001 connector \

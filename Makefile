@@ -5,7 +5,7 @@ TOOLS := .venv-tools
 TOOLS_INSTALLED := $(TOOLS)/.installed
 LOCK := $(TOOLS)/bin/uv pip compile -q --universal --generate-hashes --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help run test lint format types check lock audit sbom dist hooks bench image up down clean
+.PHONY: help run test lint format types check lock audit sbom dist hooks bench base image up down clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ hooks: $(INSTALLED) $(TOOLS_INSTALLED) ## Let git check style and types at each 
 
 bench: $(INSTALLED) ## Measure beside a bare server (benchmarks/README.md)
 	$(PY) -m benchmarks
+
+base: ## Name the newest image of Python in the Dockerfile by its digest (asks the registry)
+	digest=$$(docker buildx imagetools inspect python:3.13-slim --format '{{.Manifest.Digest}}') && test -n "$$digest" && \
+	sed -i.before "s|python:3.13-slim@sha256:[0-9a-f]*|python:3.13-slim@$$digest|" Dockerfile && rm Dockerfile.before
 
 image: ## Build the Docker image
 	docker build -t nsps-connector .

@@ -119,6 +119,11 @@ class Settings:
         "Where accepted events are kept: sqlite:///relative or sqlite:////absolute path; memory:// keeps nothing.",
     )
     max_backlog: int = _setting("1000000", kind.whole(1, 1_000_000_000), "Events that may be open (429 above it).")
+    max_backlog_bytes: int = _setting(
+        "10GiB",
+        kind.size(1024),
+        "Bytes of the bodies of open events (429 above it); with memory:// they are in memory.",
+    )
     min_free_disk: int = _setting(
         "256MiB", kind.size(0), "Room on the journal's disk that is left alone (429 below it)."
     )

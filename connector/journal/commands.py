@@ -53,17 +53,21 @@ class Change(msgspec.Struct):
     gone: set[int] = msgspec.field(default_factory=set)
     holds: dict[str, bool] = msgspec.field(default_factory=dict)
     open_events: int = 0
+    open_bytes: int = 0
     counts: Counter[str] = msgspec.field(default_factory=Counter)
     acts: list[tuple[Verb, dict[str, str]]] = msgspec.field(default_factory=list)
 
 
 class OpenEvent(NamedTuple):
-    """An open event as a command sees it: ``state`` as above, the attempt that is next, how many it waits behind."""
+    """An open event as a command sees it: ``state`` as above, the attempt that is next, how many it waits behind, the
+    bytes of its body.
+    """
 
     seq: int
     state: int
     attempt: int
     blockers: int
+    bytes: int
 
 
 class Operator(ABC):
@@ -196,6 +200,7 @@ class Operator(ABC):
         self.change.unblocked.discard(event.seq)
         self.change.gone.add(event.seq)
         self.change.open_events -= 1
+        self.change.open_bytes -= event.bytes
         self.change.counts[state] += 1
 
 

@@ -66,7 +66,14 @@ def _engine(settings: Settings) -> Engine:
 
 def _memory(settings: Settings, clock: Clock, marks: Marks, _: Ordering) -> Journal:
     size = settings.queue_size
-    return GroupCommitJournal(MemoryStore(clock), capacity=size, queue_size=size, clock=clock, marks=marks)
+    return GroupCommitJournal(
+        MemoryStore(clock),
+        capacity=size,
+        capacity_bytes=settings.max_backlog_bytes,
+        queue_size=size,
+        clock=clock,
+        marks=marks,
+    )
 
 
 def _memory_outside(_: Settings) -> Outside:
@@ -77,6 +84,7 @@ def _sqlite(settings: Settings, clock: Clock, marks: Marks, ordering: Ordering) 
     return GroupCommitJournal(
         _sqlite_store(settings, clock, ordering),
         capacity=settings.max_backlog,
+        capacity_bytes=settings.max_backlog_bytes,
         queue_size=settings.queue_size,
         queue_bytes=settings.queue_bytes,
         clock=clock,

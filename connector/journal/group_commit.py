@@ -56,6 +56,7 @@ class GroupCommitJournal(Journal):
     """A journal over a store that this process owns.
 
     ``capacity``    the most events that may be open
+    ``capacity_bytes``  the most bytes that their bodies may have
     ``queue_size``  events held in memory
     ``queue_bytes``  bytes of their bodies, one event more may pass it
     ``clock``       seconds since the epoch, steady while the process runs
@@ -69,12 +70,15 @@ class GroupCommitJournal(Journal):
         capacity: int,
         queue_size: int,
         clock: Callable[[], float],
+        capacity_bytes: int = MAX_BYTES,
         queue_bytes: int = MAX_BYTES,
         marks: Callable[[Event], Sequence[Mark]] = no_marks,
     ) -> None:
         self.durable = store.durable
         self._store = store
         self._capacity = capacity
+        self._capacity_bytes = capacity_bytes
+        self._open_bytes = 0
         self._clock = clock
         self._marks = marks
         self._scheduler = Scheduler(queue_size, clock, queue_bytes)
@@ -123,7 +127,7 @@ class GroupCommitJournal(Journal):
         self._lost = asyncio.get_running_loop().create_future()
         await self._in_thread(self._store.open)
         self._settled = settled
-        self._size = self._store.open_events
+        self._size, self._open_bytes = self._store.open_events, self._store.open_bytes
         self._scheduler.open(self._store.last_seq)
         for reason in self._store.holds:
             self._scheduler.hold(reason)
@@ -150,8 +154,11 @@ class GroupCommitJournal(Journal):
         if (full := self.full) is not None and not self._store.knows(event):
             raise NoRoom(full)
         size = len(event.raw) + EVENT_BYTES
-        if self._bytes + self._bytes_under_way + size > self._store.room:
+        arriving = self._bytes + self._bytes_under_way + size
+        if arriving > self._store.room:
             raise NoRoom("The disk of the journal has no room for this event; send it again later")
+        if self._open_bytes + arriving > self._capacity_bytes and not self._store.knows(event):
+            raise NoRoom("The backlog has as many bytes as MAX_BACKLOG_BYTES allows; send the event again later")
         self._bytes += size
         future: asyncio.Future[Kept] = asyncio.get_running_loop().create_future()
         self._batch.appends.append(Append(event, self._marked(event)))
@@ -327,6 +334,7 @@ class GroupCommitJournal(Journal):
         for (entry, outcome), counted in zip(batch.settles, batch.counted, strict=True):
             if counted and outcome.final:
                 self._size -= 1
+                self._open_bytes -= len(entry.event.raw)
             self._scheduler.ended(entry, outcome.due if counted else None)
             self._settled(entry, outcome, counted)
         self._tell_kept(batch, kept)
@@ -347,12 +355,14 @@ class GroupCommitJournal(Journal):
                 future.set_result(verdict)
             if new is not None:
                 self._size += 1
+                self._open_bytes += len(new.event.raw)
                 self._scheduler.accepted(new)
 
     def _tell_change(self, change: Change) -> None:
         for verb, results in change.acts:
             facts.operated(verb, len(results), {"results": dict(list(results.items())[:SAID])})
         self._size += change.open_events
+        self._open_bytes += change.open_bytes
         self._scheduler.added(change.last_seq)
         for reason, held in change.holds.items():
             (self._scheduler.hold if held else self._scheduler.release)(reason)

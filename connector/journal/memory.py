@@ -295,7 +295,10 @@ class _MemoryOperator(Operator):
 
     def find(self, seq: int) -> OpenEvent | None:
         record = self._store._open.get(seq)
-        return OpenEvent(seq, record.state, record.entry.attempt, record.entry.blockers) if record else None
+        if record is None:
+            return None
+        entry = record.entry
+        return OpenEvent(seq, record.state, entry.attempt, entry.blockers, len(entry.event.raw))
 
     def first(self, resource: str) -> OpenEvent | None:
         line = self._store._touches.get(resource)
@@ -320,6 +323,7 @@ class _MemoryOperator(Operator):
             new.steps.update(self._store._steps_that_ended_well(seq))
         for mark, mine in new.marks:
             self.change.unblocked.update(self._store._wake(mark, mine))
+        self.change.open_bytes += len(event.raw)
         return new.entry.seq
 
     def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:

@@ -119,6 +119,9 @@ class Store(ABC):
 
     last_seq = 0
     open_events = 0
+    open_bytes = 0
+    """Bytes of the bodies of open events."""
+
     full: str | None = None
     """Why there is no room although the backlog is within bounds, such as a full disk."""
 

@@ -202,7 +202,10 @@ class SimplestJournal(Operator, Journal):
 
     def find(self, seq: int) -> OpenEvent | None:
         row = self._rows[seq]
-        return OpenEvent(seq, STATES[row.state], row.entry.attempt, len(self._before(row))) if row.is_open else None
+        if not row.is_open:
+            return None
+        entry = row.entry
+        return OpenEvent(seq, STATES[row.state], entry.attempt, len(self._before(row)), len(entry.event.raw))
 
     def first(self, resource: str) -> OpenEvent | None:
         found = [row for row in self._open() if bears(row.entry.event.resources, resource)]

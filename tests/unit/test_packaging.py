@@ -76,3 +76,10 @@ def test_the_readmes_test_command_is_what_make_and_ci_run() -> None:
         assert f"\t{shlex.join(shlex.split(step))}\n" in recipe
     assert re.search(r"^check: .*\btest\b", makefile, re.MULTILINE)
     assert "make check" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_base_image_is_named_by_one_digest() -> None:
+    bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert len(bases) == 2
+    assert len(set(bases)) == 1
+    assert re.fullmatch(r"python:3\.\d+-slim@sha256:[0-9a-f]{64}", bases[0])

@@ -84,6 +84,10 @@ MIGRATIONS: Final = (
     ALTER TABLE newest ADD COLUMN applied_at REAL;
     ALTER TABLE marks ADD COLUMN origin INTEGER;
     """,
+    """
+    ALTER TABLE open ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+    UPDATE open SET bytes = coalesce((SELECT length(body) FROM events WHERE events.seq = open.seq), 0);
+    """,
 )
 """What makes a file of version n one of version n + 1; the version is SQLite's ``user_version``."""
 

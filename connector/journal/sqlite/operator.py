@@ -43,7 +43,7 @@ class SqliteOperator(Operator):
         return self._ids.bearing(event_id)
 
     def find(self, seq: int) -> OpenEvent | None:
-        row = self._db.execute("SELECT seq, state, attempt, blockers FROM open WHERE seq = ?", (seq,)).fetchone()
+        row = self._db.execute("SELECT seq, state, attempt, blockers, bytes FROM open WHERE seq = ?", (seq,)).fetchone()
         return OpenEvent(*row) if row else None
 
     def first(self, resource: str) -> OpenEvent | None:
@@ -78,7 +78,8 @@ class SqliteOperator(Operator):
             " FROM events WHERE seq = ?",
             (new, self._now, seq),
         )
-        self._order.add([(new, event.resources)])
+        self._order.add([(new, event.resources, len(event.raw))])
+        self.change.open_bytes += len(event.raw)
         if not whole:
             self._order.copy_steps({new: seq})
         self._ids.note({key_of(event): new}, self._now)

@@ -2,8 +2,8 @@
 
 Tables::
 
-    open     an open event: its state, the attempt that is next, when it is due, and ``blockers``: in so many of its
-             resources an earlier event is open
+    open     an open event: its state, the attempt that is next, when it is due, the bytes of its body, and
+             ``blockers``: in so many of its resources an earlier event is open
     touches  (resource, seq) of every open event
     marks    (resource, name, seq) and the times of every open event that a ``latest_only`` handler would write
     newest   (resource, name) and the times of what was applied last
@@ -82,20 +82,20 @@ class Order:
         # Only an event that nothing blocks may wait or be held: what is blocked now runs when its turn comes.
         self._db.execute("UPDATE open SET state = ?, due = NULL WHERE state > 0 AND blockers > 0", (PENDING,))
 
-    def add(self, events: Sequence[tuple[int, Sequence[str]]]) -> list[int]:
-        """Open these new events, each with its resources; the number of blockers of each."""
-        taken = self._taken(list({resource for _, resources in events for resource in resources}))
+    def add(self, events: Sequence[tuple[int, Sequence[str], int]]) -> list[int]:
+        """Open these new events, each with its resources and the bytes of its body; the number of blockers of each."""
+        taken = self._taken(list({resource for _, resources, _ in events for resource in resources}))
         blockers: list[int] = []
-        for _, resources in events:
+        for _, resources, _ in events:
             blockers.append(sum([resource in taken for resource in resources]))
             taken.update(resources)
         insert_many(
             self._db,
-            "INSERT INTO open (seq, state, attempt, blockers) VALUES",
-            4,
-            [(seq, PENDING, 1, count) for (seq, _), count in zip(events, blockers, strict=True)],
+            "INSERT INTO open (seq, state, attempt, blockers, bytes) VALUES",
+            5,
+            [(seq, PENDING, 1, count, size) for (seq, _, size), count in zip(events, blockers, strict=True)],
         )
-        touches = [(resource, seq) for seq, resources in events for resource in resources]
+        touches = [(resource, seq) for seq, resources, _ in events for resource in resources]
         insert_many(self._db, "INSERT INTO touches VALUES", 2, touches)
         return blockers
 

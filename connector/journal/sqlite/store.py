@@ -373,7 +373,7 @@ class SqliteStore(Store):
             self._open_order.arrange(self._ordering, self._resources)
         (newest,) = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
         self.last_seq = max(newest, self._ids.last_seq)
-        (self.open_events,) = db.execute("SELECT count(*) FROM open").fetchone()
+        self.open_events, self.open_bytes = db.execute("SELECT count(*), coalesce(sum(bytes), 0) FROM open").fetchone()
         (paused,) = db.execute("SELECT paused FROM meta").fetchone()
         self.holds = [PAUSED] if paused else []
         db.execute("DELETE FROM commands WHERE made_at < ?", (self._clock() - COMMAND_SECONDS,))
@@ -465,7 +465,7 @@ class SqliteStore(Store):
         batch.entries = [next(opened) if each is Kept.NEW else None for each in kept]
 
     def _open_new(self, new: Sequence[tuple[int, Append]], earlier: Mapping[int, int]) -> list[Entry]:
-        blockers = self._order.add([(seq, append.event.resources) for seq, append in new])
+        blockers = self._order.add([(seq, append.event.resources, len(append.event.raw)) for seq, append in new])
         steps: Mapping[int, Mapping[str, Step]] = {}
         origins: dict[int, int] = {}
         if earlier:

@@ -13,11 +13,15 @@ import pytest
 from connector.events.event import Event
 from connector.journal import Entry
 from connector.journal import group_commit as group
+from connector.journal.commands import Command
 from connector.journal.group_commit import GroupCommitJournal
 from connector.journal.sqlite import file
 from connector.outcome import Outcome
+from tests import events
 from tests.journal_support.engines import DONE, Clock, sqlite_store, waiting
 from tests.journal_support.events import event
+from tests.serving import serving
+from tests.wire import ask, post
 
 QUEUE = 50
 
@@ -181,3 +185,24 @@ async def test_lane_that_could_not_be_read_during_a_fault_is_read_after_it(
         await line.emptied()
         assert line.journal.size == 0
     assert line.taken == [each.event_id for each in events]
+
+
+async def test_backlog_is_bounded_in_bytes_over_commands_and_restarts(tmp_path: Path) -> None:
+    url = {"JOURNAL_URL": f"sqlite:///{tmp_path / 'journal.db'}", "HANDLERS": "tests.handlers", "DRAIN_TIMEOUT": "0"}
+    bound = {"MAX_BACKLOG_BYTES": "50k"}
+
+    async def send(port: int, event_id: str) -> int:
+        body = events.encode(events.minimal("Test/Hold", event_id=event_id, padding="x" * 20_000))
+        return (await ask(port, post(body))).status
+
+    async with serving(**url, **bound) as (connector, port):
+        assert [await send(port, each) for each in ("a", "b", "c")] == [202, 202, 429]
+        await connector.journal.command(Command("discard", ["a"]))
+        assert [await send(port, each) for each in ("c", "d")] == [202, 429]
+    async with serving(**url, **bound) as (connector, port):
+        assert [await send(port, each) for each in ("d", "b")] == [429, 429]
+        await connector.journal.command(Command("discard", ["b", "c"]))
+        await connector.journal.command(Command("replay", ["a", "b", "c"]))  # an operator's own wish is not refused
+        assert await send(port, "d") == 429
+        await connector.journal.command(Command("discard", ["a", "b", "c"]))
+        assert [await send(port, each) for each in ("d", "e", "f")] == [202, 202, 429]
