@@ -12,6 +12,7 @@ from connector.journal.group_commit import GroupCommitJournal
 from connector.journal.memory import MemoryStore
 from connector.journal.sqlite.store import SqliteStore
 from connector.outcome import Outcome
+from tests.journal_support.logged import LoggedStore
 from tests.journal_support.simplest import SimplestJournal
 
 CAPACITY = 50
@@ -70,6 +71,10 @@ def _over(store: Any, bench: "Bench") -> Journal:
     return GroupCommitJournal(store, clock=bench.clock, marks=marks_of, **size)
 
 
+def _logged(bench: "Bench") -> Journal:
+    return _over(LoggedStore(bench.path, bench.clock), bench)
+
+
 def _simplest(bench: "Bench") -> Journal:
     return SimplestJournal(CAPACITY, bench.clock, marks_of)
 
@@ -77,6 +82,7 @@ def _simplest(bench: "Bench") -> Journal:
 ENGINES: Final[Mapping[str, Callable[["Bench"], Journal]]] = {
     "memory": _memory,
     "sqlite": _sqlite,
+    "logged": _logged,
     "simplest": _simplest,
 }
 """A further engine is a line here, and passes the suite."""

@@ -15,7 +15,7 @@ from tests import events
 from tests.journal_support.engines import DEAD, DONE, Bench, sqlite_store, waiting
 from tests.journal_support.events import event
 
-WAYS = ("memory", "simplest", "sqlite", "sqlite beside a connector", "sqlite of a stopped connector")
+WAYS = ("memory", "simplest", "logged", "sqlite", "sqlite beside a connector", "sqlite of a stopped connector")
 
 
 class Operated:
