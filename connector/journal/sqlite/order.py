@@ -68,34 +68,43 @@ class Order:
             (after, ARRANGED),
         ).fetchall():
             after = rows[-1][0]
+            events: list[tuple[int, Sequence[str]]] = []
+            moved: list[tuple[str, int]] = []
             for seq, *row in rows:
                 try:
                     event = event_of(row)
                 except Unreadable:
-                    self._db.execute("UPDATE open SET blockers = 0 WHERE seq = ?", (seq,))
+                    events.append((seq, ()))
                     continue
                 keys = _readable(event, resources)
-                taken = self._taken(list(keys))
-                insert_many(self._db, "INSERT INTO touches VALUES", 2, [(key, seq) for key in keys])
-                self._db.execute("UPDATE open SET blockers = ? WHERE seq = ?", (len(taken), seq))
-                self._db.execute("UPDATE events SET lane = ? WHERE seq = ?", ("\n".join(keys), seq))
+                events.append((seq, keys))
+                if tuple(keys) != event.resources:  # its row has the body in it: it is not written for nothing
+                    moved.append(("\n".join(keys), seq))
+            blockers = [(count, seq) for (seq, _), count in zip(events, self._touch(events), strict=True)]
+            self._db.executemany("UPDATE open SET blockers = ? WHERE seq = ?", blockers)
+            self._db.executemany("UPDATE events SET lane = ? WHERE seq = ?", moved)
         # Only an event that nothing blocks may wait or be held: what is blocked now runs when its turn comes.
         self._db.execute("UPDATE open SET state = ?, due = NULL WHERE state > 0 AND blockers > 0", (PENDING,))
 
     def add(self, events: Sequence[tuple[int, Sequence[str], int]]) -> list[int]:
         """Open these new events, each with its resources and the bytes of its body; the number of blockers of each."""
-        taken = self._taken(list({resource for _, resources, _ in events for resource in resources}))
-        blockers: list[int] = []
-        for _, resources, _ in events:
-            blockers.append(sum([resource in taken for resource in resources]))
-            taken.update(resources)
+        blockers = self._touch([(seq, resources) for seq, resources, _ in events])
         insert_many(
             self._db,
             "INSERT INTO open (seq, state, attempt, blockers, bytes) VALUES",
             5,
             [(seq, PENDING, 1, count, size) for (seq, _, size), count in zip(events, blockers, strict=True)],
         )
-        touches = [(resource, seq) for seq, resources, _ in events for resource in resources]
+        return blockers
+
+    def _touch(self, events: Sequence[tuple[int, Sequence[str]]]) -> list[int]:
+        """Let these events, the last ones of all, touch their resources; the number of blockers of each."""
+        taken = self._taken(list({resource for _, resources in events for resource in resources}))
+        blockers: list[int] = []
+        for _, resources in events:
+            blockers.append(sum([resource in taken for resource in resources]))
+            taken.update(resources)
+        touches = [(resource, seq) for seq, resources in events for resource in resources]
         insert_many(self._db, "INSERT INTO touches VALUES", 2, touches)
         return blockers
 
