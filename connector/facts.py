@@ -63,6 +63,9 @@ class Listener:
     def time_unreadable(self, event: Traced, path: str) -> None:
         """A new event has a time that cannot be read and counts as missing."""
 
+    def time_ahead(self, event: Traced, path: str) -> None:
+        """A new event for a ``latest_only`` handler has a time of more than an hour ahead; it counts as without one."""
+
     def refused(self, refusal: Refusal) -> None:
         """A request was refused."""
 
@@ -152,6 +155,13 @@ class LogLines(Listener):
         if count := self._minutely.count(f"time {path}"):
             more = {"path": path, "count": count}
             log.event_line("event.time_unreadable", f"{path} is no time that can be read", event, "warning", more)
+
+    def time_ahead(self, event: Traced, path: str) -> None:
+        if count := self._minutely.count(f"ahead {path}"):
+            more = {"path": path, "count": count}
+            log.event_line(
+                "event.time_ahead", f"{path} is more than an hour ahead of the clock", event, "warning", more
+            )
 
     def refused(self, refusal: Refusal) -> None:
         flood.line(

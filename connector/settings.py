@@ -130,6 +130,9 @@ class Settings:
     keep_done: float = _setting("3d", kind.time(0), "How long an event that ended well can be looked at and replayed.")
     keep_dead: float = _setting("35d", kind.time(0), "How long a dead event can be looked at and replayed.")
     keep_ids: float = _setting("35d", kind.time(0), "How long an event id is remembered, so that it is not repeated.")
+    keep_newest: float = _setting(
+        "365d", kind.time(0), "How long it is known which snapshot a latest_only handler has applied last."
+    )
     response: str = _setting(
         "accepted",
         kind.choice("accepted", "outcome"),

@@ -210,6 +210,17 @@ def skip(subscribers: Sequence[str]) -> None:
     _print_acted(_call(lambda admin: admin.skip(subscribers)))
 
 
+@click.group(help="What was applied last, by handlers that apply the newest snapshot only.")
+def newest() -> None:
+    pass
+
+
+@newest.command(help="Forget what was applied last to a subscriber: its next event is run whatever its times say.")
+@click.argument("subscribers", nargs=-1, required=True)
+def clear(subscribers: Sequence[str]) -> None:
+    _print_acted(_call(lambda admin: admin.clear_newest(subscribers)))
+
+
 @click.command(help="Stop handling events, also over a restart. Accepting goes on.")
 def pause() -> None:
     _print_acted(_call(lambda admin: admin.pause()))
@@ -239,7 +250,7 @@ def stats(as_json: bool) -> None:
     _console().print(facts)
 
 
-COMMANDS: Final = (events, replay, discard, lanes, pause, resume, stats)
+COMMANDS: Final = (events, replay, discard, lanes, newest, pause, resume, stats)
 
 
 def _call(call: Callable[[AdminService], Coroutine[Any, Any, Result]]) -> Result:

@@ -18,7 +18,7 @@ from connector.errors import ConnectorError, Invalid, NotKnown
 from connector.events.reading import document_of
 from connector.events.redaction import redact
 from connector.journal import Journal
-from connector.journal.commands import NOT_KNOWN, NOTHING_OPEN, Command, Verb
+from connector.journal.commands import NOT_KNOWN, NOTHING_APPLIED, NOTHING_OPEN, Command, Verb
 from connector.journal.outside import Outside
 from connector.journal.queries import (
     Attempt,
@@ -41,6 +41,8 @@ from connector.journal.queries import (
 
 SHORTEST_BEGINNING: Final = 8
 """Characters of an id that name the event which has it, where no other one begins so."""
+
+_NOTHING: Final = (NOT_KNOWN, NOTHING_OPEN, NOTHING_APPLIED)
 
 BATCH: Final = 100
 """Events that one command names; more go in several, so that no transaction takes long."""
@@ -152,6 +154,10 @@ class AdminService:
         """Give the event that blocks each of these resources up (it ends as dead), and go on with the next one."""
         return await self._command(Command("skip", [*resources]))
 
+    async def clear_newest(self, resources: Sequence[str]) -> Sequence[Acted]:
+        """Forget which snapshot was applied last to each of these resources."""
+        return await self._command(Command("clear_newest", [*resources]))
+
     async def pause(self) -> Sequence[Acted]:
         """Hand out nothing, also over a restart, until ``resume``."""
         return await self._command(Command("pause"))
@@ -205,7 +211,7 @@ class AdminService:
     async def _command(self, command: Command) -> Sequence[Acted]:
         _check_text(*command.names)
         done = await self._journal.command(command)
-        return [Acted(name, result, result not in (NOT_KNOWN, NOTHING_OPEN)) for name, result in done.results.items()]
+        return [Acted(name, result, result not in _NOTHING) for name, result in done.results.items()]
 
 
 def _document(raw: bytes) -> dict[str, Any]:

@@ -81,6 +81,12 @@ def _is_fine(text: Any) -> bool:
     return text is None or text == "" or is_time(text)
 
 
+def times_ahead(body: EventBody, now: float) -> list[str]:
+    """The paths of the times for which all times of a body accepted at ``now`` count as missing."""
+    read = ((path, parse_time(text)) for path, text in _times(body))
+    return [path for path, time in read if time is not None and time.timestamp() > now + AHEAD]
+
+
 def _times(body: EventBody) -> tuple[tuple[str, Any], ...]:
     return (
         ("updated_at", body.updated_at),

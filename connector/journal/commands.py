@@ -2,7 +2,7 @@
 
 Nothing is overwritten by a replay: it is a new series of attempts with a place of its own in the order, linked to the
 one before. ``names`` are event ids (replay, discard: all events that bear one) or resources (release, skip: the event
-that blocks one; ``1001`` names ``i_account:1001`` too).
+that blocks one; clear_newest: what was applied last to one; ``1001`` names ``i_account:1001`` too).
 """
 
 from abc import ABC, abstractmethod
@@ -14,12 +14,13 @@ import msgspec
 
 from connector.errors import ConnectorError
 
-Verb = Literal["replay", "discard", "release", "skip", "pause", "resume"]
+Verb = Literal["replay", "discard", "release", "skip", "clear_newest", "pause", "resume"]
 
 PENDING, WAITING, HELD = 0, 1, 2
 """How a store writes the state of an open event."""
 
 NOT_KNOWN: Final = "not known"
+NOTHING_APPLIED: Final = "nothing is known to be applied to it"
 NOTHING_OPEN: Final = "nothing is open for this resource"
 
 PAUSED: Final = "paused by an operator"
@@ -94,6 +95,8 @@ class Operator(ABC):
                 return {name: self._release(name) for name in command.names}
             case "skip":
                 return {name: self._skip(name) for name in command.names}
+            case "clear_newest":
+                return {name: self._clear_newest(name) for name in command.names}
             case "pause" | "resume":
                 return {"delivery": self._pause(command.verb == "pause")}
 
@@ -122,7 +125,10 @@ class Operator(ABC):
 
     @abstractmethod
     def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:
-        """End an open event; the events that may run now since it has ended."""
+        """End an open event; the events that may run now since it has ended.
+
+        What a running one would write counts as applied: nobody can say whether it is.
+        """
 
     @abstractmethod
     def give_up_dead(self, seq: int, note: str) -> bool:
@@ -131,6 +137,10 @@ class Operator(ABC):
     @abstractmethod
     def try_now(self, seq: int) -> None:
         """Make an event that waits or is held pending."""
+
+    @abstractmethod
+    def clear_newest(self, resource: str) -> int:
+        """Forget which snapshot was applied last to a resource, named as in ``first``; of how many handlers."""
 
     @abstractmethod
     def pause(self, paused: bool) -> None:
@@ -184,6 +194,10 @@ class Operator(ABC):
         if event.state == PENDING:
             return f"not blocked by an event of its own: {_WAITS_OR_RUNS[event.blockers > 0]}"
         return event
+
+    def _clear_newest(self, resource: str) -> str:
+        count = self.clear_newest(resource)
+        return f"cleared for {count} handler{'s' if count > 1 else ''}" if count else NOTHING_APPLIED
 
     def _pause(self, paused: bool) -> str:
         self.pause(paused)

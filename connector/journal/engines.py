@@ -102,6 +102,7 @@ def _sqlite_store(settings: Settings, clock: Clock, ordering: Ordering) -> Sqlit
         keep_done=settings.keep_done,
         keep_dead=settings.keep_dead,
         keep_ids=settings.keep_ids,
+        keep_newest=settings.keep_newest,
         min_free_disk=settings.min_free_disk,
         longest_wait=settings.retry_max,
         clock=clock,

@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 from connector import log
 from connector.errors import NoRoom, Stopping, Unavailable
 from connector.events.event import Event
-from connector.events.snapshot import snapshot, snapshot_of
+from connector.events.snapshot import snapshot, snapshot_of, times_ahead
 from connector.facts import facts
 from connector.journal import Entry, Journal, Kept, Newest, Settled
 from connector.journal.commands import Change, Command, CommandResult
@@ -161,10 +161,15 @@ class GroupCommitJournal(Journal):
             raise NoRoom("The backlog has as many bytes as MAX_BACKLOG_BYTES allows; send the event again later")
         self._bytes += size
         future: asyncio.Future[Kept] = asyncio.get_running_loop().create_future()
-        self._batch.appends.append(Append(event, self._marked(event)))
+        marks = self._marked(event)
+        self._batch.appends.append(Append(event, marks))
         self._kept.append(future)
         self._work.set()
-        return await future
+        kept = await future
+        if marks and kept is Kept.NEW:
+            for path in times_ahead(event.body, event.accepted_at):
+                facts.time_ahead(event, path)
+        return kept
 
     async def take(self) -> Entry:
         entry = await self._scheduler.take()
@@ -304,6 +309,7 @@ class GroupCommitJournal(Journal):
         batch.marked = self._marked
         batch.loadable = self._scheduler.loadable(len(batch.settles))
         batch.cached = self._scheduler.cached
+        batch.running = self._scheduler.running
         self._under_way = len(batch.appends)
         self._bytes, self._bytes_under_way = 0, self._bytes
         try:

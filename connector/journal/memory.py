@@ -1,14 +1,14 @@
 """The store that keeps nothing over a stop: for trying things out, and for tests. Everything is in dictionaries."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
 from msgspec.structs import replace
 
 from connector.events.event import Event
-from connector.events.snapshot import Snapshot, is_older
+from connector.events.snapshot import Snapshot, after, is_older
 from connector.journal import Entry, Kept, Newest
 from connector.journal.commands import HELD, PENDING, WAITING, OpenEvent, Operator
 from connector.journal.plain import Delivery, Past, answer, bears
@@ -84,7 +84,7 @@ class MemoryStore(Store):
             batch.kept = [kept for kept, _ in results]
             batch.entries = [entry for _, entry in results]
         if batch.commands:
-            operator = _MemoryOperator(self, self._clock())
+            operator = _MemoryOperator(self, self._clock(), batch.running)
             batch.answers = [operator.run(command) for command in batch.commands]
             batch.change = operator.change
             unblocked |= dict.fromkeys(operator.change.unblocked)
@@ -285,8 +285,9 @@ def _bears(record: _Record, event_id: str) -> bool:
 class _MemoryOperator(Operator):
     """Commands on a ``MemoryStore``: its dictionaries are changed as the rows of a durable store are."""
 
-    def __init__(self, store: MemoryStore, now: float) -> None:
+    def __init__(self, store: MemoryStore, now: float, running: Container[int]) -> None:
         super().__init__(store.last_seq)
+        self._running = running
         self._store = store
         self._now = now
 
@@ -327,6 +328,11 @@ class _MemoryOperator(Operator):
         return new.entry.seq
 
     def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:
+        if event.seq in self._running:
+            for mark, mine in self._store._open[event.seq].marks:
+                before = self._store._newest.get(mark)
+                if before is None or not is_older(mine, before):
+                    self._store._newest[mark] = after(mine, before)
         return self._store.end(event.seq, state, event.attempt - 1, reason)
 
     def give_up_dead(self, seq: int, note: str) -> bool:
@@ -340,6 +346,12 @@ class _MemoryOperator(Operator):
 
     def try_now(self, seq: int) -> None:
         self._store.try_now(seq)
+
+    def clear_newest(self, resource: str) -> int:
+        found = [mark for mark in self._store._newest if _has([mark.resource], resource)]
+        for mark in found:
+            del self._store._newest[mark]
+        return len(found)
 
     def pause(self, paused: bool) -> None:
         self._store._paused = paused

@@ -99,6 +99,11 @@ class Scheduler:
         return self._blocked.keys()
 
     @property
+    def running(self) -> Collection[int]:
+        """Events that workers have in their hands. May be looked into from another thread."""
+        return self._running
+
+    @property
     def in_memory(self) -> int:
         """Events in memory: active and cached ones."""
         return len(self._active) + len(self._blocked)

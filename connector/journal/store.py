@@ -60,6 +60,7 @@ class Batch:
 
     ``marked``     what the ``latest_only`` handlers of a replayed event would write, as in ``Append``
     ``loadable``   so many events that the transaction unblocks may be read at once, unless they are in ``cached``
+    ``running``    events that workers have in their hands
     ``counted``    for each note and settle, whether it counted
     ``kept``, ``entries``  for each append, what was made of it, and its entry if it is new
     ``unblocked``  sequence numbers that may run now, and their entries as far as they were read
@@ -77,6 +78,7 @@ class Batch:
     marked: Callable[[Event], Marks] = lambda _: ()
     loadable: int = 0
     cached: Container[int] = ()
+    running: Container[int] = ()
     counted: Sequence[bool] = ()
     kept: Sequence[Kept] = ()
     entries: Sequence[Entry | None] = ()

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from connector.errors import NoRoom, Stopping
 from connector.events.event import Event
-from connector.events.snapshot import Snapshot, is_older, snapshot_of
+from connector.events.snapshot import Snapshot, after, is_older, snapshot_of
 from connector.journal import Entry, Journal, Kept, Mark, Newest, Settled, Step
 from connector.journal.commands import HELD, PAUSED, PENDING, WAITING, Command, CommandResult, OpenEvent, Operator
 from connector.journal.plain import Delivery, Past, answer, bears
@@ -219,7 +219,12 @@ class SimplestJournal(Operator, Journal):
         return self._begin(event, self._rows[seq], whole).entry.seq
 
     def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:
-        self._rows[event.seq].end(state, reason, self._clock())
+        row = self._rows[event.seq]
+        row.end(state, reason, self._clock())
+        for mark in self._marks(row.entry.event) if row.taken else ():
+            mine, before = _snapshot(row), self._applied.get(mark)
+            if before is None or not is_older(mine, before):
+                self._applied[mark] = after(mine, before)
         return ()
 
     def give_up_dead(self, seq: int, note: str) -> bool:
@@ -231,6 +236,12 @@ class SimplestJournal(Operator, Journal):
 
     def try_now(self, seq: int) -> None:
         self._rows[seq].state = "pending"
+
+    def clear_newest(self, resource: str) -> int:
+        found = [mark for mark in self._applied if mark.resource == resource]
+        for mark in found:
+            del self._applied[mark]
+        return len(found)
 
     def pause(self, paused: bool) -> None:
         (self.hold if paused else self.release)(PAUSED)

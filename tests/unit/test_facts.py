@@ -18,6 +18,7 @@ SAID: dict[str, tuple[Any, ...]] = {
     "unordered": (event(),),
     "field_unreadable": (event(), "pb_data.sim_info.imsi", "a list"),
     "time_unreadable": (event(), "updated_at"),
+    "time_ahead": (event(), "updated_at"),
     "refused": (REFUSAL,),
     "attempt": (event(), "handler", "done", 0.1),
     "outcome": (event(), "dead", "why", 3, 10, None),

@@ -5,30 +5,29 @@ Every change runs within a transaction of the journal's owner. A command from an
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import structs
 
-from connector.events.event import Event
 from connector.journal.commands import Command, CommandResult, OpenEvent, Operator
 from connector.journal.sqlite.order import Order
 from connector.journal.sqlite.remembered import RememberedIds
 from connector.journal.sqlite.rows import touches
 from connector.journal.sqlite.stored import event_of, key_of, readable, shown
-from connector.journal.store import Marks
+from connector.journal.store import Batch
 
 
 class SqliteOperator(Operator):
-    """Commands within one transaction. ``marked`` as in ``Batch``; ``now`` in seconds since the epoch."""
+    """Commands within one transaction, that of ``batch``; ``now`` in seconds since the epoch."""
 
     def __init__(
         self,
         db: sqlite3.Connection,
         order: Order,
         ids: RememberedIds,
-        marked: Callable[[Event], Marks],
+        batch: Batch,
         last_seq: int,
         now: float,
     ) -> None:
@@ -36,7 +35,8 @@ class SqliteOperator(Operator):
         self._db = db
         self._order = order
         self._ids = ids
-        self._marked = marked
+        self._marked = batch.marked
+        self._running = batch.running
         self._now = now
 
     def latest(self, event_id: str) -> Sequence[int]:
@@ -89,6 +89,8 @@ class SqliteOperator(Operator):
         return new
 
     def end(self, event: OpenEvent, state: str, reason: str) -> Sequence[int]:
+        if event.seq in self._running:
+            self._order.apply_marks(event.seq, self._now)
         unblocked = self._order.end_one(event.seq)
         attempts = max(event.attempt - 1, 0)
         self._db.execute(
@@ -105,6 +107,9 @@ class SqliteOperator(Operator):
 
     def try_now(self, seq: int) -> None:
         self._order.try_now(seq)
+
+    def clear_newest(self, resource: str) -> int:
+        return self._order.clear_newest(resource)
 
     def pause(self, paused: bool) -> None:
         self._db.execute("UPDATE meta SET paused = ?", (paused,))

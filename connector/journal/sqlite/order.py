@@ -27,10 +27,10 @@ from typing import Any, Final
 from connector.errors import ConnectorError
 from connector.events.event import Event
 from connector.events.resources import before_environments
-from connector.events.snapshot import Snapshot
+from connector.events.snapshot import Snapshot, after, is_older
 from connector.journal import Newest
 from connector.journal.commands import PENDING, WAITING
-from connector.journal.sqlite.rows import execute_any, execute_in, insert_many, select_in, select_values
+from connector.journal.sqlite.rows import execute_any, execute_in, insert_many, select_in, select_values, touches
 from connector.journal.sqlite.stored import Unreadable, event_of, is_text
 from connector.journal.store import Marks
 from connector.outcome import LONGEST_LATER, Mark, Step
@@ -236,6 +236,42 @@ class Order:
         """Note what was applied last."""
         rows = [(mark.resource, mark.name, *each.times, each.seq, each.event_id, now) for mark, each in applied]
         insert_many(self._db, "INSERT OR REPLACE INTO newest VALUES", 8, rows)
+
+    def apply_marks(self, seq: int, now: float) -> None:
+        """Note what this event would write as applied: it is ended while it runs, and may have written it."""
+        rows = self._db.execute(
+            "SELECT resource, name, updated, created, happened, coalesce(origin, seq), event_id FROM marks"
+            " WHERE seq = ?",
+            (seq,),
+        ).fetchall()
+        for resource, name, *of_snapshot in rows:
+            if _is_sound(of_snapshot):
+                mine, before = Snapshot(*of_snapshot), self._applied(resource, name)
+                if before is None or not is_older(mine, before):
+                    self.apply([(Mark(name, resource), after(mine, before))], now)
+
+    def clear_newest(self, resource: str) -> int:
+        """Forget what was applied last to a resource, named whole or in part; of how many handlers."""
+        where = touches("resource")
+        return self._db.execute(f"DELETE FROM newest WHERE {where}", (resource,) * 4).rowcount
+
+    def prune_newest(
+        self, after_mark: tuple[str, str], before: float, now: float, limit: int
+    ) -> tuple[str, str] | None:
+        """Forget what was applied ``before`` a time, of ``limit`` marks; the mark to go on after, if there are more."""
+        rows = self._db.execute(
+            "SELECT resource, name, applied_at FROM newest WHERE (resource, name) > (?, ?)"
+            " ORDER BY resource, name LIMIT ?",
+            (*after_mark, limit),
+        ).fetchall()
+        for resource, name, applied_at in rows:
+            if not isinstance(applied_at, float) or applied_at > now:  # of a journal of before, or from the future
+                self._db.execute(
+                    "UPDATE newest SET applied_at = ? WHERE resource = ? AND name = ?", (now, resource, name)
+                )
+            elif applied_at < before:
+                self._db.execute("DELETE FROM newest WHERE resource = ? AND name = ?", (resource, name))
+        return (rows[-1][0], rows[-1][1]) if len(rows) == limit else None
 
     def newest(self, seq: int, mark: Mark, mine: Snapshot) -> Newest:
         """As ``Store.newest``."""

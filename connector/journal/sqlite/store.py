@@ -47,7 +47,7 @@ from connector.journal.sqlite.order import Order
 from connector.journal.sqlite.remembered import RememberedIds
 from connector.journal.sqlite.rows import insert_many, select_in
 from connector.journal.sqlite.stored import Unreadable, event_of, is_text, key_of, number, readable, shown
-from connector.journal.sqlite.upkeep import PRUNE_ROWS, Pruning, give_back
+from connector.journal.sqlite.upkeep import PRUNE_ROWS, NewestPruning, Pruning, give_back
 from connector.journal.sqlite.wal import LOG_BYTES, WriteAheadLog, write_a_page
 from connector.journal.store import Append, Batch, Fed, Feed, Store, StoreError
 from connector.outcome import FINAL, Mark, Step
@@ -91,6 +91,7 @@ class SqliteStore(Store):
     """A journal file and the thread's connection to it.
 
     ``keep_done``, ``keep_dead``, ``keep_ids``  seconds that payloads and ids are kept after the end
+    ``keep_newest``  seconds that it is known what was applied last
     ``min_free_disk``  bytes of the disk that are left alone
     ``longest_wait``  seconds; at start, no retry noted by a clock that was ahead is due later than that
     ``ordering``      names the rule by which events are ordered; where the file was written under another one, the
@@ -104,6 +105,7 @@ class SqliteStore(Store):
         keep_done: float,
         keep_dead: float,
         keep_ids: float,
+        keep_newest: float = inf,
         min_free_disk: int,
         longest_wait: float = inf,
         clock: Callable[[], float],
@@ -123,7 +125,8 @@ class SqliteStore(Store):
         self._ids: RememberedIds | None = None
         self._open_order: Order | None = None
         self._unblocked: dict[int, None] = {}
-        self._longest_kept = max(keep_done, keep_dead, keep_ids)
+        self._longest_kept = max(keep_done, keep_dead, keep_ids, keep_newest)
+        self._newest_pruning = NewestPruning(keep_newest)
         self._ages = Ages()
         self._noted_at: float | None = None
         self._epoch = 0
@@ -218,6 +221,7 @@ class SqliteStore(Store):
             self._still_owner()
             more = self._pruning.step(db, self._remembered, self.last_seq, self._ages, now, PRUNE_ROWS)
             more = self._remembered.upkeep(self._ages.cutoff(self._keep_ids, now)) or more
+            more = self._newest_pruning.step(self._order, self._ages, now) or more
             self._note_time(now)
             committing = True
             db.execute("COMMIT")
@@ -564,7 +568,7 @@ class SqliteStore(Store):
         mail = unanswered(self._db) if self.has_mail() else ()
         if not batch.commands and not mail:
             return
-        operator = SqliteOperator(self._db, self._order, self._remembered, batch.marked, self.last_seq, now)
+        operator = SqliteOperator(self._db, self._order, self._remembered, batch, self.last_seq, now)
         batch.answers = [operator.run(command) for command in batch.commands]
         answer(self._db, operator, mail)
         batch.change = operator.change

@@ -6,9 +6,11 @@ All steps run in the journal's thread between or within its transactions.
 import contextlib
 import sqlite3
 from collections.abc import Sequence
+from math import isinf
 from typing import Any, Final
 
 from connector.journal.sqlite.ages import Ages
+from connector.journal.sqlite.order import Order
 from connector.journal.sqlite.remembered import RememberedIds
 from connector.journal.sqlite.rows import execute_in, select_in
 from connector.journal.sqlite.stored import Unreadable, event_of, key_of, number
@@ -18,6 +20,9 @@ PRUNE_ROWS: Final = 100
 
 PRUNE_REST_SECONDS: Final = 10.0
 """Rest between two rounds of pruning."""
+
+NEWEST_REST_SECONDS: Final = 86400.0
+"""Rest between two rounds over what was applied last."""
 
 VACUUM_PAGES: Final = 200
 """Pages that are given back in a step."""
@@ -74,6 +79,27 @@ class Pruning:
         self._done_to = 0
         self._next_round = now + PRUNE_REST_SECONDS
         return False
+
+
+class NewestPruning:
+    """Forgets what was applied last where that is longer ago than ``keep`` seconds, a few marks at a time."""
+
+    def __init__(self, keep: float) -> None:
+        self._keep = keep
+        self._done_to: tuple[str, str] | None = None
+        self._next_round: float | None = None
+
+    def step(self, order: Order, ages: Ages, now: float) -> bool:
+        """Look at a few marks, within the caller's transaction; whether there are more. A round a day."""
+        if self._next_round is None:
+            self._next_round = now
+        if now < self._next_round or isinf(self._keep):
+            return False
+        before = ages.cutoff(self._keep, now)
+        self._done_to = order.prune_newest(self._done_to or ("", ""), before, now, PRUNE_ROWS)
+        if self._done_to is None:
+            self._next_round = now + NEWEST_REST_SECONDS
+        return self._done_to is not None
 
 
 def _keys(rows: Sequence[Sequence[Any]]) -> dict[bytes, int]:

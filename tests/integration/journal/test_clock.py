@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from connector import Event, Retry, on
+from connector.events.snapshot import Snapshot
 from connector.journal import Kept
 from connector.journal.queries import Filter, Find
 from connector.journal.sqlite import remembered
 from connector.journal.sqlite.store import SqliteStore
 from connector.journal.store import Append, Batch
-from connector.outcome import RetryPolicy
+from connector.outcome import Mark, Outcome, RetryPolicy
 from tests.conftest import Lines
 from tests.delivering import delivering
 from tests.journal_support.batches import settle
@@ -163,3 +164,41 @@ def test_a_jump_of_the_clock_is_said(tmp_path: Path, log_lines: Lines) -> None:
     runs.clock.now += 600
     runs.start().close()
     assert log_lines() == []
+
+
+def _marks(store: SqliteStore) -> int:
+    return int(store._db.execute("SELECT count(*) FROM newest").fetchone()[0])
+
+
+def test_marks_of_what_was_applied_are_forgotten_after_their_time_a_few_at_a_time(tmp_path: Path) -> None:
+    runs = _Runs(tmp_path, keep_newest=365 * DAY)
+    with closing(runs.start()) as store:
+        for part in ("old", "new"):
+            runs.clock.now += 300 * DAY
+            batch = Batch(appends=[Append(event(f"{part}-{n}")) for n in range(250)])
+            store.commit(batch)
+            times = Snapshot(runs.clock.now, None, None, 1, part)
+            entries = [entry for entry in batch.entries if entry is not None]
+            marked = [Outcome("done", applied=((Mark("handler", f"{part}:{each.seq}"), times),)) for each in entries]
+            settle(store, *zip(entries, marked, strict=True))
+        runs.idle(store)
+        assert _marks(store) == 500
+        runs.clock.now += 100 * DAY
+        store.upkeep()
+        assert _marks(store) > 250
+        runs.idle(store)
+        assert _marks(store) == 250
+
+
+async def test_times_from_the_future_count_as_missing_and_are_said(tmp_path: Path, log_lines: Lines) -> None:
+    @on("SIM/Updated", latest_only=True)
+    async def write(_: Event) -> None:
+        pass
+
+    async with delivering(tmp_path, write) as delivery:
+        await delivery.accept("ahead", updated_at="2099-01-01T00:00:00Z")
+        await delivery.become(ahead="done")
+        await delivery.accept("now", updated_at="1970-01-01T00:10:00Z")
+        await delivery.become(now="done")
+    ahead = [(line["event_id"], line["path"]) for line in log_lines() if line["action"] == "event.time_ahead"]
+    assert ahead == [("ahead", "updated_at")]

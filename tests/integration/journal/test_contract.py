@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from connector.errors import NoRoom, Stopping
+from connector.events.snapshot import Snapshot
 from connector.journal import Entry, Kept, Mark, Newest, Step
-from connector.journal.commands import PAUSED, Command
+from connector.journal.commands import NOTHING_APPLIED, PAUSED, Command
 from connector.journal.queries import COUNTERS, BodyOf, ReadStats, SeriesOf
 from connector.outcome import Outcome, State
 from tests.journal_support.engines import CAPACITY, DEAD, DONE, ENGINES, HELD, QUEUE, Bench, waiting
@@ -783,6 +784,38 @@ async def test_newest_is_what_was_applied_and_what_is_behind(bench: Bench) -> No
     second = await bench.take()
     assert await bench.journal.newest(second, MARK) == Newest(behind, None)
     assert await bench.journal.newest(second, Mark("another handler", MARK.resource)) == Newest(None, None)
+
+
+async def test_what_a_discarded_event_that_runs_would_write_counts_as_applied(bench: Bench) -> None:
+    await bench.keep(event("runs", event_type=LATEST, updated_at=NEWER))
+    runs = await bench.take()
+    await bench.journal.command(Command("discard", ["runs"]))
+    await bench.settle(runs, waiting())
+    await bench.keep(event("older", event_type=LATEST, updated_at=OLDER))
+    applied = (await bench.journal.newest(await bench.take(), MARK)).applied
+    assert applied is not None
+    assert applied.event_id == "runs"
+
+
+async def test_what_a_discarded_event_that_never_ran_would_write_is_not_applied(bench: Bench) -> None:
+    await bench.keep(event("head", event_type=LATEST, updated_at=OLDER))
+    head = await bench.take()
+    await bench.keep(event("behind", event_type=LATEST, updated_at=NEWER))
+    await bench.journal.command(Command("discard", ["behind"]))
+    assert await bench.journal.newest(head, MARK) == Newest(None, None)
+
+
+async def test_what_was_applied_last_can_be_cleared(bench: Bench) -> None:
+    await bench.keep(event("first", event_type=LATEST, updated_at=NEWER))
+    first = await bench.take()
+    applied = Snapshot(9e9, None, None, first.seq, "first")
+    await bench.settle(first, Outcome("done", applied=((MARK, applied),)))
+    await bench.keep(event("second", event_type=LATEST, updated_at=NEWER))
+    second = await bench.take()
+    assert (await bench.journal.newest(second, MARK)).applied == applied
+    cleared = await bench.journal.command(Command("clear_newest", [MARK.resource, "nobody:1"]))
+    assert cleared.results == {MARK.resource: "cleared for 1 handler", "nobody:1": NOTHING_APPLIED}
+    assert await bench.journal.newest(second, MARK) == Newest(None, None)
 
 
 NOT_NEWER = pytest.mark.parametrize(
