@@ -348,7 +348,7 @@ class _MemoryOperator(Operator):
         self._store.try_now(seq)
 
     def clear_newest(self, resource: str) -> int:
-        found = [mark for mark in self._store._newest if _has([mark.resource], resource)]
+        found = [mark for mark in self._store._newest if bears([mark.resource], resource)]
         for mark in found:
             del self._store._newest[mark]
         return len(found)
