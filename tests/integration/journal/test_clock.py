@@ -138,6 +138,7 @@ async def busy(_: Event) -> None:
 async def test_a_retrying_event_is_not_given_up_by_a_clock_that_is_days_ahead_at_a_start(tmp_path: Path) -> None:
     policy = RetryPolicy(base=10.0, longest=10.0, max_age=DAY)
     async with delivering(tmp_path, busy, policy=policy) as delivery:
+        delivery.clock.now = START
         await delivery.accept("busy")
         await delivery.become(busy="waiting")
         for days in (5, -8, 10):
