@@ -425,7 +425,7 @@ class SqliteStore(Store):
             self.room = (free - self._log.size - self._min_free_disk) / COPIES
             nearly = self.room < LEAST_ROOM
             self.full = f"The disk of the journal is nearly full ({free >> 20} MiB left)" if nearly else None
-        self._log.short = free < self._min_free_disk + ROOMY_BYTES
+        self._log.short = self._pruning.short = free < self._min_free_disk + ROOMY_BYTES
 
     def _append(self, batch: Batch, now: float) -> None:
         events = [append.event for append in batch.appends]

@@ -5,8 +5,8 @@ All steps run in the journal's thread between or within its transactions.
 
 import contextlib
 import sqlite3
-from collections.abc import Sequence
-from math import isinf
+from collections.abc import Container, Sequence
+from math import inf, isinf
 from typing import Any, Final
 
 from connector.journal.sqlite.ages import Ages
@@ -24,6 +24,10 @@ PRUNE_REST_SECONDS: Final = 10.0
 NEWEST_REST_SECONDS: Final = 86400.0
 """Rest between two rounds over what was applied last."""
 
+ALL_SECONDS: Final = 3600.0
+ALL_PART: Final = 0.01
+"""Between two rounds that look at everything: an hour, or a part of the longest time of keeping if that is less."""
+
 VACUUM_PAGES: Final = 200
 """Pages that are given back in a step."""
 
@@ -32,26 +36,33 @@ class Pruning:
     """Takes events whose time is over out of the file.
 
     ``keep_done``, ``keep_dead``  seconds that an event is kept after its end
+
+    A round goes through the ended events in order, up to those that cannot be over yet, and then rests. What is kept
+    long (dead events, as a rule) gathers at the beginning: a round begins behind it, but for one an hour, and for all
+    while room is ``short``. So what is over there is taken out within an hour of its time.
     """
 
     def __init__(self, *, keep_done: float, keep_dead: float) -> None:
         self._keep_done = keep_done
         self._keep_dead = keep_dead
-        self._done_to = 0
+        self._done_to: int | None = None
+        self._kept_to = 0
+        self._gathers = False
+        self._all_at: float | None = None
         self._next_round: float | None = None
+        self.short = False
 
     def step(
         self, db: sqlite3.Connection, ids: RememberedIds, last_seq: int, ages: Ages, now: float, limit: int
     ) -> bool:
-        """Look at ``limit`` ended events, within the caller's transaction; whether there are more.
-
-        A round goes through the ended events in order, up to those that cannot be over yet, and then rests.
-        """
+        """Look at ``limit`` ended events, within the caller's transaction; whether there are more."""
         if self._next_round is None:  # the first transaction after a start may find the disk full: it adds nothing
             self._next_round = now
             return True
         if now < self._next_round:
             return False
+        if self._done_to is None:
+            self._done_to = self._begin_round(now)
         rows = db.execute(
             "SELECT o.seq, o.state, o.ended_at, e.accepted_at"
             " FROM outcomes o JOIN events e ON e.seq = o.seq WHERE o.seq > ? ORDER BY o.seq LIMIT ?",
@@ -59,6 +70,7 @@ class Pruning:
         ).fetchall()
         done, dead_ones = ages.cutoff(self._keep_done, now), ages.cutoff(self._keep_dead, now)
         over = [row for row in rows if ages.of(number(row[2], now), now) < (dead_ones if row[1] == "dead" else done)]
+        self._gather(rows, {row[0] for row in over}, max(done, dead_ones))
         if over:
             ids.record(last_seq)
             dead = select_in(
@@ -76,9 +88,28 @@ class Pruning:
         if last is not None and (last > now or last <= max(done, dead_ones)):
             self._done_to = rows[-1][0]
             return True
-        self._done_to = 0
+        self._done_to = None
         self._next_round = now + PRUNE_REST_SECONDS
         return False
+
+    def _begin_round(self, now: float) -> int:
+        """Behind which event this round begins."""
+        rest = min(ALL_SECONDS, ALL_PART * max(self._keep_done, self._keep_dead))
+        if self.short or self._all_at is None or not self._all_at - rest <= now < self._all_at:
+            self._all_at = now + rest
+            self._kept_to = 0
+        self._gathers = True
+        return self._kept_to
+
+    def _gather(self, rows: Sequence[Sequence[Any]], over: Container[int], long_ago: float) -> None:
+        """Let the next round begin behind the events at the beginning of this one that are kept long."""
+        dead_long = self._keep_dead > self._keep_done
+        for seq, state, _, accepted_at in rows:
+            if not self._gathers or seq in over:
+                continue
+            self._gathers = (state == "dead") is dead_long and number(accepted_at, inf) < long_ago
+            if self._gathers:
+                self._kept_to = seq
 
 
 class NewestPruning:

@@ -9,6 +9,7 @@ import pytest
 
 from connector.errors import StartError
 from connector.journal import Entry
+from connector.journal.queries import Filter, Find
 from connector.journal.sqlite import file, sound, wal
 from connector.journal.sqlite import upkeep as tidy
 from connector.journal.sqlite.file import APPLICATION_ID, MIGRATIONS
@@ -345,6 +346,37 @@ def test_pruning_looks_at_a_few_rows_at_a_time(path: Path, clock: Clock) -> None
         store.commit(Batch())
         assert in_vain < 100
         assert steps < 1000
+
+
+def _steps_of_a_round(store: SqliteStore) -> int:
+    steps = 1
+    while store.upkeep():
+        steps += 1
+    return steps
+
+
+@pytest.mark.usefixtures("pruning")
+def test_what_is_kept_long_is_not_looked_at_in_each_round(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock, keep_done=10, keep_dead=1e6)) as store:
+        new = [event(lane=f"lane:{number}", accepted_at=clock.now) for number in range(1000)]
+        first, second, *dead = keep(store, *new)
+        settle(store, *((each, DEAD) for each in dead))
+        clock.now += 100
+        keep(store, event())  # the first transaction prunes nothing
+        assert _steps_of_a_round(store) > 8
+        assert _steps_of_a_round(store) <= 2
+        settle(store, (first, DONE), (second, DEAD))  # late, among what is kept long
+        recent = keep(store, event(accepted_at=clock.now, lane="lane:recent"))
+        settle(store, *((each, DONE) for each in recent))
+        clock.now += 20
+        assert _steps_of_a_round(store) <= 2
+        assert {each.state for each in store.answer(Find(Filter(), 9999))} == {"dead", "done", "pending"}
+        clock.now += tidy.ALL_SECONDS
+        assert _steps_of_a_round(store) > 8
+        assert {each.state for each in store.answer(Find(Filter(), 9999))} == {"dead", "pending"}
+        clock.now += 1e6
+        _steps_of_a_round(store)
+        assert {each.state for each in store.answer(Find(Filter(), 9999))} == {"pending"}
 
 
 @pytest.mark.usefixtures("pruning")
