@@ -93,10 +93,12 @@ def _sqlite(settings: Settings, clock: Clock, marks: Marks, ordering: Ordering) 
 
 
 def _sqlite_outside(settings: Settings) -> Outside:
-    return SqliteOutside(_path(settings), lambda: _sqlite_store(settings, time.time, AS_KEPT), settings.min_free_disk)
+    return SqliteOutside(
+        _path(settings), lambda: _sqlite_store(settings, time.time, AS_KEPT, upgrades=False), settings.min_free_disk
+    )
 
 
-def _sqlite_store(settings: Settings, clock: Clock, ordering: Ordering) -> SqliteStore:
+def _sqlite_store(settings: Settings, clock: Clock, ordering: Ordering, *, upgrades: bool = True) -> SqliteStore:
     return SqliteStore(
         _path(settings),
         keep_done=settings.keep_done,
@@ -108,6 +110,7 @@ def _sqlite_store(settings: Settings, clock: Clock, ordering: Ordering) -> Sqlit
         clock=clock,
         ordering=ordering.name,
         resources=ordering.resources,
+        upgrades=upgrades,
     )
 
 

@@ -5,6 +5,7 @@ import fcntl
 import os
 import sqlite3
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -114,8 +115,10 @@ _OWNED: Final[set[tuple[int, int] | None]] = set()
 class JournalFile:
     """A journal file that one process owns, by a lock on ``<file>.lock``, from ``open`` to ``close``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, before_upgrade: Callable[[int], None] | None = None) -> None:
+        """``before_upgrade`` is told of a file of an older version, and which; without it such a file is refused."""
         self.path = path
+        self._before_upgrade = before_upgrade
         self.restored = path.with_name(f"{path.name}-restored")
         self._suspect = path.with_name(f"{path.name}-suspect")
         self._made: list[Path] = []
@@ -130,6 +133,7 @@ class JournalFile:
             self.finish_restore()
             self._make()
             self._check()
+            self._may_upgrade()
             self._shut_out_others()
             db = self.connect()
             self._migrate(db)
@@ -253,6 +257,14 @@ class JournalFile:
         with contextlib.closing(sqlite3.connect(uri, timeout=BUSY_SECONDS, isolation_level=None, uri=True)) as db:
             look_into(db, self.path, whole=whole)
 
+    def _may_upgrade(self) -> None:
+        version = version_of(self.path)
+        if not 0 < version < len(MIGRATIONS):
+            return
+        if self._before_upgrade is None:
+            raise StartError(f"JOURNAL_URL: {of_older_version(self.path, version)}")
+        self._before_upgrade(version)
+
     def _migrate(self, db: sqlite3.Connection) -> None:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
@@ -280,6 +292,22 @@ def look_into(db: sqlite3.Connection, path: Path, *, whole: bool) -> None:
         )
     if tables:
         (check_whole if whole else check_read)(db)
+
+
+def version_of(path: Path) -> int:
+    """The version of a journal file; 0 of an empty one. Raises sqlite3.Error."""
+    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as db:
+        leave_log(db)
+        return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def of_older_version(path: Path, version: int) -> str:
+    """Why a command does not write to a file of an older version: the older connector could not open it any more."""
+    return (
+        f"{path} was written by an older connector (version {version} of the journal, this one writes"
+        f" {len(MIGRATIONS)}) and was left as it is: use that connector's own commands, or start this connector on it,"
+        " which upgrades it and keeps a backup"
+    )
 
 
 def place_of(path: Path) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from connector.errors import Unavailable
 from connector.journal.queries import (
     Attempt,
     AttemptsOf,
@@ -30,6 +31,7 @@ from connector.journal.queries import (
     TargetAway,
     totals,
 )
+from connector.journal.sqlite.file import MIGRATIONS
 from connector.journal.sqlite.remembered import bearing
 from connector.journal.sqlite.rows import touches
 from connector.journal.sqlite.stored import is_text, number, read_text, shown, whole
@@ -50,11 +52,47 @@ _SELECT: Final = (
 )
 
 
+_AS_NOW: Final = (
+    (
+        2,
+        """
+        CREATE TEMP TABLE counters (name, count);
+        CREATE TEMP VIEW meta AS SELECT 0 AS paused, '' AS away, NULL AS away_since;
+        """,
+    ),
+    (
+        3,
+        """
+        CREATE TEMP VIEW IF NOT EXISTS meta AS SELECT paused, '' AS away, NULL AS away_since FROM main.meta;
+        """,
+    ),
+    (
+        4,
+        """
+        CREATE TEMP VIEW touches AS SELECT lane AS resource, seq FROM main.open;
+        CREATE TEMP VIEW generations AS SELECT number, 1 AS by_event_id FROM main.generations;
+        CREATE TEMP TABLE progress (seq, handler, state, attempts, ms, reason);
+        """,
+    ),
+)
+"""Lets a file of a version below the number be read as one of today, and stay as it is: what stands in this
+connection's own memory goes before the file's tables."""
+
+
 @contextmanager
 def connect(path: Path) -> Iterator["History"]:
-    """A journal's history. Raises sqlite3.Error where the file cannot be read."""
+    """A journal's history, of this version or an older one. Raises sqlite3.Error, or Unavailable for a newer one."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)) as db:
         db.text_factory = read_text
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise Unavailable(
+                f"{path} was written by a newer connector (version {version} of the journal, this one knows"
+                f" {len(MIGRATIONS)}): use that one's commands"
+            )
+        for below, script in _AS_NOW:
+            if 0 < version < below:
+                db.executescript(script)
         yield History(db)
 
 

@@ -20,6 +20,7 @@ from connector.journal.commands import Command, CommandResult
 from connector.journal.outside import Copied, Outside, Restored
 from connector.journal.queries import Query
 from connector.journal.sqlite import copies
+from connector.journal.sqlite.file import MIGRATIONS, of_older_version, version_of
 from connector.journal.sqlite.history import connect
 from connector.journal.sqlite.store import SqliteStore
 from connector.journal.sqlite.wal import leave_log
@@ -85,6 +86,8 @@ async def send(store: SqliteStore, path: Path, command: Command) -> CommandResul
 
 async def _leave(path: Path, command: Command) -> CommandResult:
     try:
+        if (version := version_of(path)) != len(MIGRATIONS):
+            raise Unavailable(of_older_version(path, version))
         with closing(sqlite3.connect(path, timeout=5.0, isolation_level=None)) as db:
             leave_log(db)
             (number,) = db.execute(

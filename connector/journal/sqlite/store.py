@@ -30,7 +30,8 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final
 
-from connector.errors import StartError
+from connector import log
+from connector.errors import StartError, Unavailable
 from connector.events.event import Event
 from connector.events.identity import own_key
 from connector.events.snapshot import Snapshot
@@ -38,9 +39,9 @@ from connector.journal import Entry, Kept, Newest
 from connector.journal.commands import HELD, PAUSED, PENDING, WAITING
 from connector.journal.entry import NO_STEPS
 from connector.journal.queries import Query
-from connector.journal.sqlite import ages
+from connector.journal.sqlite import ages, copies
 from connector.journal.sqlite.ages import NOTED_SECONDS, Ages
-from connector.journal.sqlite.file import JournalFile, place_of, text_of
+from connector.journal.sqlite.file import MIGRATIONS, JournalFile, place_of, text_of
 from connector.journal.sqlite.history import History
 from connector.journal.sqlite.operator import SqliteOperator, answer, unanswered
 from connector.journal.sqlite.order import Order
@@ -77,6 +78,8 @@ STEP_STATES: Final = FINAL | {"waiting"}
 SCAN_ROWS: Final = 20_000
 """Sequence numbers looked at in one transaction for events that may run: a few milliseconds."""
 
+_log = log.get_logger()
+
 _READ: Final = (
     "SELECT o.seq, e.event_id, e.event_type, e.lane, e.request_id, e.unique_id, e.accepted_at, e.body, o.attempt,"
     " o.due, e.earlier FROM open o LEFT JOIN events e ON e.seq = o.seq"
@@ -96,6 +99,7 @@ class SqliteStore(Store):
     ``longest_wait``  seconds; at start, no retry noted by a clock that was ahead is due later than that
     ``ordering``      names the rule by which events are ordered; where the file was written under another one, the
                       resources of its open events are made anew by ``resources``
+    ``upgrades``      whether a file of an older version is upgraded, after a backup; else it is refused
     """
 
     def __init__(
@@ -111,8 +115,10 @@ class SqliteStore(Store):
         clock: Callable[[], float],
         ordering: str = "",
         resources: Callable[[Event], Sequence[str]] = lambda event: event.resources,
+        upgrades: bool = True,
     ) -> None:
-        self._file = JournalFile(path)
+        self._file = JournalFile(path, self._back_up if upgrades else None)
+        self._upgraded_from: int | None = None
         self._pruning = Pruning(keep_done=keep_done, keep_dead=keep_dead)
         self._log = WriteAheadLog(path)
         self._keep_ids = keep_ids
@@ -143,6 +149,15 @@ class SqliteStore(Store):
 
     def open(self) -> None:
         self._connection = self._file.open()
+        if self._upgraded_from is not None:
+            before, backup = self._upgraded_from, str(self._backup_of(self._upgraded_from))
+            _log.warning(
+                f"The journal was upgraded from version {before} to {len(MIGRATIONS)}; {backup} is as it was",
+                action="journal.upgraded",
+                version=len(MIGRATIONS),
+                before=before,
+                backup=backup,
+            )
         try:
             self._place = place_of(self._file.path)
             self._epoch = self._db.execute("UPDATE meta SET epoch = epoch + 1 RETURNING epoch").fetchone()[0]
@@ -151,6 +166,20 @@ class SqliteStore(Store):
         except sqlite3.Error as fault:
             self.close()
             raise StartError(f"JOURNAL_URL: {self._file.path} cannot be opened: {text_of(fault)}") from None
+
+    def _back_up(self, version: int) -> None:
+        target = self._backup_of(version)
+        try:
+            copies.backup(self._file.path, target, min_free_disk=0)
+        except Unavailable as error:
+            raise StartError(
+                f"JOURNAL_URL: {self._file.path} is of version {version} and is upgraded only after a backup beside it:"
+                f" {error}"
+            ) from None
+        self._upgraded_from = version
+
+    def _backup_of(self, version: int) -> Path:
+        return self._file.path.with_name(f"{self._file.path.name}.v{version}")
 
     def close(self) -> None:
         self._log.close()
