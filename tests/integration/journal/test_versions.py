@@ -54,7 +54,8 @@ def journal_of(version: int, path: Path) -> Path:
             if version < 4:
                 db.execute("INSERT INTO open VALUES (?, 'i_account:7', ?, 1, ?)", (seq, waits, due))
             else:
-                db.execute("INSERT INTO open VALUES (?, ?, 1, ?, ?)", (seq, waits, due, seq - 1))
+                columns = "seq, state, attempt, due, blockers"
+                db.execute(f"INSERT INTO open ({columns}) VALUES (?, ?, 1, ?, ?)", (seq, waits, due, seq - 1))
                 db.execute("INSERT INTO touches VALUES ('i_account:7', ?)", (seq,))
         for seq, state in ((3, "dead"), (4, "done")):
             db.execute("INSERT INTO outcomes VALUES (?, ?, 991, 1, 1, 'as it was')", (seq, state))
