@@ -35,7 +35,7 @@ class Connector:
     """The parts of one connector, wired. ``app`` is the aiohttp application that owns them while it runs."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] | None = None) -> None:
-        """Raises StartError where the handlers are at fault. ``clock`` gives seconds since the epoch."""
+        """Raises StartError where the handlers are wrong. ``clock`` gives seconds since the epoch."""
         clock = clock or steady_clock()
         self.settings = settings
         self.handlers: Handlers = handlers.load(settings.handlers)
@@ -105,7 +105,7 @@ class Connector:
                 )
             if self.journal.holds:
                 _log.warning(f"No event is handled: {'; '.join(sorted(self.journal.holds))}", action="delivery.held")
-            self.health.watch(lambda: "Shutting down" if self.leaving else self.journal.fault, self._troubles)
+            self.health.watch(lambda: "Shutting down" if self.leaving else self.journal.failure, self._troubles)
             yield
             await self.drain()
             await self.journal.close()
@@ -116,7 +116,7 @@ class Connector:
         return [*full, *sorted(self.journal.holds), *self.workers.troubles]
 
     async def lost(self) -> str:
-        """Return, with the reason, when the process has to end: the journal is lost, or a part of it has a fault."""
+        """Return, with the reason, when the process has to end: the journal is lost, or a part of it has failed."""
         journal = asyncio.ensure_future(self.journal.lost())
         try:
             ended, _ = await asyncio.wait({journal, *self.workers.tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -125,9 +125,9 @@ class Connector:
         if journal in ended:
             return f"the journal is lost: {journal.result()}"
         task = ended.pop()
-        fault = asyncio.CancelledError() if task.cancelled() else task.exception()
-        _log.error(f"The {task.get_name()} has failed", action="server.fault", exc_info=fault)
-        return f"the {task.get_name()} has failed: {type(fault).__name__}"
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        _log.error(f"The {task.get_name()} has failed", action="server.fault", exc_info=error)
+        return f"the {task.get_name()} has failed: {type(error).__name__}"
 
     def take_secrets(self, settings: Settings) -> list[str]:
         """Take the tokens of our own port, and the credentials for the targets, from now on; the names of those that

@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 import msgspec
 
 RETRY_AFTER_SECONDS: Final = 30.0
-"""What a sender is asked to wait; NSPS sends again after 1 to 10 minutes of its own accord."""
+"""What a sender is asked to wait; NSPS sends again after 1 to 10 minutes by itself."""
 
 
 class Detail(msgspec.Struct, frozen=True):

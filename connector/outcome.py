@@ -206,7 +206,7 @@ def together(steps: Sequence[Step], *, ms: int, kind: str = "", hold_dead: bool 
 
 
 def decide(
-    fault: BaseException,
+    error: BaseException,
     *,
     attempt: int,
     age: float,
@@ -220,50 +220,50 @@ def decide(
 ) -> Outcome:
     """The outcome of attempt number ``attempt`` that did not end well.
 
-    ``fault``  what the handler raised, TimeoutError where it was cut off; a group of errors of one kind is one of them
+    ``error``  what the handler raised, TimeoutError where it was cut off; a group of errors of one kind is one of them
     ``place``  the line of the author's code that was at work
     ``age``    seconds since acceptance, ``now`` seconds since the epoch, ``chance`` from 0 to 1 for the jitter
     ``hold_dead``  whether a dead head holds its lane
     """
-    fault = decisive(fault)
-    kind = _kind(fault)
+    error = decisive(error)
+    kind = _kind(error)
     sooner = True
-    match fault:
+    match error:
         case Ignored():
-            return Outcome("ignored", _text(fault), ms=ms)
+            return Outcome("ignored", _text(error), ms=ms)
         case DeadLetter():
-            return Outcome("held" if hold_dead else "dead", _text(fault), ms=ms, kind=kind)
+            return Outcome("held" if hold_dead else "dead", _text(error), ms=ms, kind=kind)
         case Later():
-            return Outcome("waiting", _text(fault), due=now + fault.after, ms=ms)
+            return Outcome("waiting", _text(error), due=now + error.after, ms=ms)
         case Retry():
-            reason, asked = _text(fault), _asked(getattr(fault, "after", None))  # an own kind of Retry may lack it
-            sooner = fault.may_be_sooner
+            reason, asked = _text(error), _asked(getattr(error, "after", None))  # an own kind of Retry may lack it
+            sooner = error.may_be_sooner
         case _:
-            reason, asked = described(fault, place), None
+            reason, asked = described(error, place), None
     if why := policy.gives_up(attempt, age, max_attempts):
         return Outcome("held" if hold_dead else "dead", f"{why}: {reason}"[:MAX_REASON], ms=ms, kind=kind, asked=asked)
     due = now + policy.delay(attempt, chance, asked, may_be_sooner=sooner)
     return Outcome("waiting", reason[:MAX_REASON], due=due, ms=ms, kind=kind, asked=asked)
 
 
-def decisive(fault: BaseException) -> BaseException:
+def decisive(error: BaseException) -> BaseException:
     """What a handler's error comes down to: of a group in which all are of one kind that says how to go on, the first.
 
     So that a ``DeadLetter`` raised in an asyncio.TaskGroup is a dead letter, and not an error to be tried again.
     """
-    if not isinstance(fault, BaseExceptionGroup):
-        return fault
-    leaves = list(_leaves(fault))
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = list(_leaves(error))
     for kind in (Ignored, DeadLetter, Later, Postponed, Retry):
         if all(isinstance(leaf, kind) for leaf in leaves):
             return leaves[0]
-    return leaves[0] if len(leaves) == 1 else fault
+    return leaves[0] if len(leaves) == 1 else error
 
 
-def described(fault: BaseException, place: str = "") -> str:
+def described(error: BaseException, place: str = "") -> str:
     """An error as a reason: its type, its text and the line of the author's code, at most ``MAX_REASON`` characters."""
     where = f" ({place})" if place else ""
-    return f"{type(fault).__name__}: {_text(fault)}".removesuffix(": ")[: MAX_REASON - len(where)] + where
+    return f"{type(error).__name__}: {_text(error)}".removesuffix(": ")[: MAX_REASON - len(where)] + where
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
@@ -274,16 +274,16 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
             yield error
 
 
-def _kind(fault: BaseException) -> str:
+def _kind(error: BaseException) -> str:
     try:
-        return str(getattr(fault, "kind", ""))
+        return str(getattr(error, "kind", ""))
     except BaseException:  # noqa: BLE001 - somebody else's exception, which means something else by it
         return ""
 
 
-def _text(fault: BaseException) -> str:
+def _text(error: BaseException) -> str:
     try:
-        return _kept(str(fault))
+        return _kept(str(error))
     except BaseException:  # noqa: BLE001 - somebody else's exception, whose text may raise anything, SystemExit too
         return ""
 

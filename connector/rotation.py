@@ -1,4 +1,4 @@
-"""Secrets that stand in files of their own (``API_TOKEN_FILE``, ``TARGET_TOKEN_FILE``, ...) are read anew.
+"""Secrets that stand in files of their own (``API_TOKEN_FILE``, ``TARGET_TOKEN_FILE``, ...) are read again.
 
 On SIGHUP, and at the latest ``LOOK_EVERY`` seconds after one of the files has changed: what mounts secrets into a
 container changes them without a signal. Files that cannot be used leave what there was, and are said once for each
@@ -21,7 +21,7 @@ _log = log.get_logger()
 
 
 class SecretFiles:
-    """Watches the files of the secrets in ``environment``; ``take`` gets the settings when they were read anew.
+    """Watches the files of the secrets in ``environment``; ``take`` gets the settings when they were read again.
 
     ``take`` returns the names of what has changed.
     """
@@ -48,7 +48,7 @@ class SecretFiles:
             self._timer.cancel()
 
     def read(self) -> None:
-        """Read them anew now."""
+        """Read them again now."""
         self._seen = self._look()
         try:
             settings = Settings.load(self._environment)
@@ -57,7 +57,7 @@ class SecretFiles:
             return
         changed = self._take(settings)
         what = ", ".join(changed) or "none has changed"
-        _log.info(f"The files of secrets were read anew: {what}", action="settings.reread", changed=changed)
+        _log.info(f"The files of secrets were read again: {what}", action="settings.reread", changed=changed)
 
     def _look_again(self) -> None:
         if self._look() != self._seen:

@@ -30,7 +30,7 @@ EXIT_START: Final = 2
 """Exit code when the program could not start: a setting, a handler, the port, the journal."""
 
 EXIT_LOST: Final = 1
-"""Exit code when the journal, or a part of the connector, was lost: start again, and the journal is read anew."""
+"""Exit code when the journal, or a part of the connector, was lost: start again, and the journal is read again."""
 
 SAME_SIGNAL: Final = 0.1
 """Seconds within which a further signal to stop counts as the first one."""
@@ -52,8 +52,8 @@ def main() -> int:
         os.environ.update(given)  # a handler's own settings may stand in .env too
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(serve(settings))
-    except StartError as fault:
-        return report(fault)
+    except StartError as error:
+        return report(error)
 
 
 def open_standard_descriptors() -> None:
@@ -65,9 +65,9 @@ def open_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
 
 
-def report(fault: StartError) -> int:
-    """Tell the operator on stderr why there is no start, a line a fault; the exit code."""
-    print(*(f"cannot start: {line}" for line in str(fault).splitlines()), sep="\n", file=sys.stderr)
+def report(error: StartError) -> int:
+    """Tell the operator on stderr why there is no start, a line an error; the exit code."""
+    print(*(f"cannot start: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
     return EXIT_START
 
 
@@ -123,7 +123,7 @@ async def serve(settings: Settings) -> int:
 
 
 def _collect_rarely() -> None:
-    """Leave what the start has made to no garbage collection, and collect seldom from now on."""
+    """Leave what the start has made to no garbage collection, and collect rarely from now on."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 20)

@@ -237,19 +237,19 @@ class Settings:
     @classmethod
     def load(cls, environment: Mapping[str, str]) -> "Settings":
         """The settings in ``environment``. Raises StartError with every error, one a line; never shows a value."""
-        faults: list[str] = []
-        environment = {**environment, **_from_files(environment, faults)}
-        values = _parse(environment, faults)
+        errors: list[str] = []
+        environment = {**environment, **_from_files(environment, errors)}
+        values = _parse(environment, errors)
         for name in values.get("targets", ()):
-            values.setdefault("named_targets", {})[name] = _of_target(name, environment, values, faults)
+            values.setdefault("named_targets", {})[name] = _of_target(name, environment, values, errors)
         settings = cls(**values)
-        _add_contradictions(settings, faults)
-        if faults:
-            raise StartError("\n".join(faults))
+        _add_contradictions(settings, errors)
+        if errors:
+            raise StartError("\n".join(errors))
         return settings
 
 
-def _parse(environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
+def _parse(environment: Mapping[str, str], errors: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for each in _declared():
         name = each.name.upper()
@@ -258,8 +258,8 @@ def _parse(environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
             continue
         try:
             values[each.name] = each.metadata["parse"](text)
-        except ValueError as fault:
-            faults.append(f"{name}: {fault}")
+        except ValueError as error:
+            errors.append(f"{name}: {error}")
     return values
 
 
@@ -276,18 +276,18 @@ def secret_files(environment: Mapping[str, str]) -> dict[str, Path]:
     return {name: Path(path).absolute() for name, path in found.items() if path}
 
 
-def _from_files(environment: Mapping[str, str], faults: list[str]) -> dict[str, str]:
+def _from_files(environment: Mapping[str, str], errors: list[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, path in secret_files(environment).items():
         if environment.get(name, "").strip():
-            faults.append(f"{name}_FILE: {name} is set as well; keep one of them")
+            errors.append(f"{name}_FILE: {name} is set as well; keep one of them")
             continue
         try:
             values[name] = _secret_in(path)
         except ValueError as error:
-            faults.append(f"{name}_FILE: {error}")
+            errors.append(f"{name}_FILE: {error}")
         except OSError as error:
-            faults.append(f"{name}_FILE: {path} cannot be read: {error.strerror}")
+            errors.append(f"{name}_FILE: {path} cannot be read: {error.strerror}")
     return values
 
 
@@ -307,11 +307,11 @@ def _secret_in(path: Path) -> str:
     return text
 
 
-def _add_contradictions(settings: Settings, faults: list[str]) -> None:
-    wrong = {fault.partition(":")[0] for fault in faults}
+def _add_contradictions(settings: Settings, errors: list[str]) -> None:
+    wrong = {error.partition(":")[0] for error in errors}
     for names, text in _contradictions(settings):
         if wrong.isdisjoint(names):
-            faults.append(f"{', '.join(names)}: {text}")
+            errors.append(f"{', '.join(names)}: {text}")
 
 
 def target_settings(name: str) -> dict[str, str]:
@@ -323,21 +323,21 @@ def target_settings(name: str) -> dict[str, str]:
     }
 
 
-def _of_target(name: str, environment: Mapping[str, str], values: Mapping[str, Any], faults: list[str]) -> Settings:
+def _of_target(name: str, environment: Mapping[str, str], values: Mapping[str, Any], errors: list[str]) -> Settings:
     names = target_settings(name)
     if taken := sorted(names.keys() & {each.name.upper() for each in _declared()}):
-        faults.append(f"TARGETS: {name} cannot be a name here: {taken[0]} is another setting")
+        errors.append(f"TARGETS: {name} cannot be a name here: {taken[0]} is another setting")
         return Settings()
     mine: list[str] = []
     own = _parse({plain: environment[each] for each, plain in names.items() if each in environment}, mine)
     rest = {each: value for each, value in values.items() if not each.startswith(("target", "named"))}
     settings = Settings(**(rest | own))
-    if not settings.target_url and not any(fault.startswith("TARGET_URL:") for fault in mine):
+    if not settings.target_url and not any(error.startswith("TARGET_URL:") for error in mine):
         mine.append(f"TARGET_URL: TARGETS names {name}, so it is needed")
     _add_contradictions(settings, mine)
     as_set = {plain: each for each, plain in names.items()}
     pattern = re.compile(r"\b(" + "|".join(sorted(as_set, key=len, reverse=True)) + r")\b")
-    faults.extend(pattern.sub(lambda found: as_set[found[1]], fault) for fault in mine)
+    errors.extend(pattern.sub(lambda found: as_set[found[1]], error) for error in mine)
     return settings
 
 

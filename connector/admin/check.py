@@ -85,7 +85,7 @@ def lines(*, offline: bool = False, grace: float | None = None) -> Iterator[Line
         given = environment()
         settings = Settings.load(given)
     except StartError as error:
-        yield from _faults("settings", error)
+        yield from _failed("settings", error)
         return
     yield from _of_settings(settings, given)
     os.environ.update(given)  # a handler's own settings may stand in .env too
@@ -95,7 +95,7 @@ def lines(*, offline: bool = False, grace: float | None = None) -> Iterator[Line
         targets = Targets(settings)
         yield from _of_mapping(targets)
     except StartError as error:
-        yield from _faults("targets", error)
+        yield from _failed("targets", error)
     yield from _of_journal(settings)
     if grace is not None:
         yield _of_grace(settings, grace)
@@ -103,9 +103,9 @@ def lines(*, offline: bool = False, grace: float | None = None) -> Iterator[Line
         yield from _offline(targets) if offline else asyncio.run(_of_targets(targets))
 
 
-def _faults(about: str, error: StartError) -> Iterator[Line]:
-    for fault in str(error).splitlines():
-        yield Line(about, "FAIL", fault, stops=True)
+def _failed(about: str, error: StartError) -> Iterator[Line]:
+    for line in str(error).splitlines():
+        yield Line(about, "FAIL", line, stops=True)
 
 
 def _of_settings(settings: Settings, given: dict[str, str]) -> Iterator[Line]:
@@ -122,7 +122,7 @@ def _of_handlers(settings: Settings) -> Iterator[Line]:
     try:
         found = handlers.load(settings.handlers)
     except StartError as error:
-        yield from _faults("handlers", error)
+        yield from _failed("handlers", error)
         return
     schema = Schema(settings.required_fields, settings.order_by, found.require)
     for each in found.all:
@@ -166,7 +166,7 @@ def _of_journal(settings: Settings) -> Iterator[Line]:
         with engines.outside(settings) as journal:
             stats = asyncio.run(AdminService(journal).stats())
     except StartError as error:
-        yield from _faults("journal", error)
+        yield from _failed("journal", error)
         return
     except ConnectorError as error:
         yield Line("journal", "FAIL", error.error, stops=True)

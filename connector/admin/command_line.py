@@ -240,8 +240,8 @@ def stats(as_json: bool) -> None:
         return
     facts = Table.grid(padding=(0, 2))
     facts.add_row("delivery", "paused" if found.paused else "on")
-    if away := found.target_away:
-        facts.add_row("target", _plain(f"away since {_when(away.since)}: {away.reason}"))
+    if target := found.target_away:
+        facts.add_row("target", _plain(f"unavailable since {_when(target.since)}: {target.reason}"))
     facts.add_row("oldest open event", _when(found.oldest_open_at))
     for title, counts in (("open now", found.open), ("in all", found.total)):
         facts.add_row(title)

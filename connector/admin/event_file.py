@@ -14,8 +14,8 @@ def event_in(file: Path, schema: Schema) -> Event:
     try:
         raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return schema.parse(raw, "example-trace", "example", time.time())
-    except OSError as fault:
-        raise StartError(f"{file} cannot be read: {fault.strerror}") from None
+    except OSError as error:
+        raise StartError(f"{file} cannot be read: {error.strerror}") from None
     except ConnectorError as refusal:
-        faults = [f"{'.'.join(map(str, each.loc))}: {each.msg}" for each in refusal.details] or [refusal.error]
-        raise StartError("\n".join(f"{file}: {fault}" for fault in faults)) from None
+        errors = [f"{'.'.join(map(str, each.loc))}: {each.msg}" for each in refusal.details] or [refusal.error]
+        raise StartError("\n".join(f"{file}: {error}" for error in errors)) from None

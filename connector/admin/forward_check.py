@@ -14,7 +14,7 @@ from connector.handlers import forward, handler_of
 from connector.settings import FORWARDER, Settings, environment
 
 EXIT_FAULT = 2
-"""Exit code where the settings, the mapping or the event are at fault."""
+"""Exit code where the settings, the mapping or the event are wrong."""
 
 
 @click.command("forward", help="Check the forwarder's settings and mapping on an example event; nothing is sent.")
@@ -32,8 +32,8 @@ def forward_command(variables: dict[str, str] | None, event_file: Path) -> None:
         settings = Settings.load((environment() if variables is None else variables) | {"HANDLERS": FORWARDER})
         event = event_in(event_file, Schema(settings.required_fields, settings.order_by))
         mapped = mapping.from_settings(settings)
-    except StartError as fault:
-        for line in str(fault).splitlines():
+    except StartError as error:
+        for line in str(error).splitlines():
             click.echo(line, err=True)
         sys.exit(EXIT_FAULT)
     for warning in mapped.warnings if mapped else ():

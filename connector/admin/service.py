@@ -57,7 +57,7 @@ class SeriesShown(msgspec.Struct, frozen=True):
 
 
 class EventShown(msgspec.Struct, frozen=True):
-    """All that is known of the events that bear an id: the newest series first, and the newest body, parsed."""
+    """All that is known of the events that have an id: the newest series first, and the newest body, parsed."""
 
     series: Sequence[SeriesShown]
     body: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What ran when the process died: an event that ends the process must not do it for ever, nor cost its neighbours.
+"""What ran when the process died: an event that ends the process must not do it forever, nor cost its neighbours.
 
 Before each attempt the event's number is written into a file that is mapped into memory, and taken out after it. That
 costs a store in memory; what the kernel holds of a file outlives the process (not the machine: then nothing is blamed).

@@ -6,7 +6,7 @@
                              └──OUTCOME_TIMEOUT, stop──▶ (nothing): 202, and the retrying is the connector's
 
 With a journal that is not durable nothing is promised before the outcome: at OUTCOME_TIMEOUT and at a stop the answer
-is an error, so that NSPS sends the event again. While the event goes on here, what NSPS sends joins the wait anew.
+is an error, so that NSPS sends the event again. While the event goes on here, what NSPS sends joins the wait again.
 
 Who retries: an error answer makes NSPS send the event again, so an attempt whose request still waits is the last one
 here: a retry becomes ``dead`` ("left to NSPS"), and what NSPS sends later is a new series of attempts. Once the request

@@ -1,6 +1,6 @@
 """What the client of the external system changes in aiohttp's insides, each with its reason, in this one file.
 
-``tests/integration/external/test_aiohttp_inside.py`` goes red when an upgrade of aiohttp takes one of them away.
+``tests/integration/external/test_aiohttp_inside.py`` fails when an upgrade of aiohttp takes one of them away.
 
 A kept connection is used again only while all of this holds:
 

@@ -47,8 +47,8 @@ def check(path: str) -> None:
     for number, segment in enumerate(segments):
         if not segment and number < len(segments) - 1:
             raise PathRefused("the path has an empty part (//)")
-        if fault := _climbs(segment):
-            raise PathRefused(f"the path {fault}")
+        if why := _climbs(segment):
+            raise PathRefused(f"the path {why}")
     if "#" in path or not path.isprintable():
         raise PathRefused("the path has a character that cannot be sent in it")
 
@@ -92,8 +92,8 @@ def _segment(name: str, value: object, path: str) -> str:
     text = str(value)
     if not text.strip():
         raise PathRefused(f"the value for {name} in the path {path} is empty")
-    if fault := _climbs(text):
-        raise PathRefused(f"the value for {name} in the path {path} {fault}")
+    if why := _climbs(text):
+        raise PathRefused(f"the value for {name} in the path {path} {why}")
     return quote(text, safe="")
 
 

@@ -89,7 +89,7 @@ class Journal(ABC):
         """How many events are open. Kept as a counter."""
 
     @property
-    def fault(self) -> str | None:
+    def failure(self) -> str | None:
         """Why nothing can be kept at present; None when all is well."""
         return None
 

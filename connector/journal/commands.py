@@ -225,7 +225,7 @@ _WAITS_OR_RUNS: Final = {
 
 
 def _sum_up(results: Sequence[str]) -> str:
-    """One sentence on the events that bear an id: most ids are borne by one."""
+    """One sentence on the events that have an id: most ids are had by one."""
     if not results:
         return NOT_KNOWN
     if len(set(results)) == 1:

@@ -103,7 +103,7 @@ class GroupCommitJournal(Journal):
         return self._size
 
     @property
-    def fault(self) -> str | None:
+    def failure(self) -> str | None:
         return self._fault
 
     @property

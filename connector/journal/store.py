@@ -104,7 +104,7 @@ class Batch:
 class StoreError(Exception):
     """The store cannot write or read now; what the batch wanted has not happened.
 
-    ``fatal``: or it is not known whether it has; the process must end and read the store anew.
+    ``fatal``: or it is not known whether it has; the process must end and read the store again.
     """
 
     def __init__(self, text: str, *, fatal: bool = False) -> None:

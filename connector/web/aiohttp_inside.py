@@ -1,6 +1,6 @@
 """Every change to aiohttp's insides, each with its reason.
 
-``tests/integration/web/test_aiohttp_inside.py`` goes red where a release of aiohttp does not take one any more. aiohttp
+``tests/integration/web/test_aiohttp_inside.py`` fails where a release of aiohttp does not take one any more. aiohttp
 offers no other way to any of them. Nothing else of the project touches what aiohttp does not document.
 
 A connection here is in one of these states; the first four are aiohttp's own::
@@ -50,7 +50,7 @@ _NO_TARGET_STATUS: Final = answer_to(_NO_TARGET).status
 _VERSIONS: Final = (HttpVersion11, HttpVersion10)
 
 _CANCEL: Final = 0.1
-"""Seconds that the task of a connection has to end once it is cancelled; aiohttp takes 0 for ever."""
+"""Seconds that the task of a connection has to end once it is cancelled; aiohttp takes 0 forever."""
 
 
 class Connection(RequestHandler):
@@ -93,7 +93,7 @@ class Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport: aiohttp forgets it when it closes it, though answers may be waiting in it to be read.
 
-        Where the task that answers its requests fails, aiohttp leaves the connection as it is, for ever.
+        Where the task that answers its requests fails, aiohttp leaves the connection as it is, forever.
         """
         self._kept_transport = cast("asyncio.Transport", transport)
         super().connection_made(transport)

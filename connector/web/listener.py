@@ -6,7 +6,7 @@ Rules
    whoever connects. ``most`` is the setting, or what the process's limit of descriptors leaves.
 2. A newcomer finds room: the connection that was idle longest ends for it, among those over which no good token ever
    came first. Only where every connection is busy, newcomers wait in the backlog of the socket.
-3. An address has at most ``per_address`` connections over which no good token came, so that one stranger does not take
+3. An address has at most ``per_address`` connections over which no good token came, so that one client does not take
    the room of all others. A balancer is one address; its connections count no more once NSPS's requests came over them.
 4. Once a second the connections are looked at: a head that does not end, or answers that are not read, end them.
 5. At a stop an idle connection ends when nothing was on its way for ``QUIET`` seconds since the stop began. A proxy

@@ -17,7 +17,7 @@ _log = log.get_logger()
 
 
 class Certificate:
-    """A certificate with its key (PEM). Both files are read anew when one has changed; connections go on."""
+    """A certificate with its key (PEM). Both files are read again when one has changed; connections go on."""
 
     def __init__(self, cert_file: str, key_file: str) -> None:
         """``key_file`` may be empty: the key is in ``cert_file`` then. Raises StartError."""
@@ -54,7 +54,7 @@ class Certificate:
             )
             return
         self._stamp = stamp
-        _log.info("The certificate was read anew", action="tls.reloaded")
+        _log.info("The certificate was read again", action="tls.reloaded")
 
     def _read(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

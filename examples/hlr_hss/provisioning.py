@@ -31,8 +31,8 @@ class Profiles:
         pattern = environment.get("HLR_IMSI_PATTERN", "")
         try:
             own_imsi = re.compile(pattern) if pattern else None
-        except re.error as fault:
-            raise ValueError(f"HLR_IMSI_PATTERN is no regular expression: {fault}") from None
+        except re.error as error:
+            raise ValueError(f"HLR_IMSI_PATTERN is no regular expression: {error}") from None
         return cls(
             own_imsi, environment.get("HLR_CS_PROFILE") or "default", environment.get("HLR_EPS_PROFILE") or "default"
         )

@@ -1,6 +1,6 @@
 """Whether the external system was told what the event said: its body, compared with the event's own.
 
-A connector may render the JSON anew (other order of fields, other spaces, other escapes): values are compared,
+A connector may render the JSON again (other order of fields, other spaces, other escapes): values are compared,
 not bytes. Where the connector sends a body of its own making, a mapping says what it should be made of.
 """
 

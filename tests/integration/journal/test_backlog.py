@@ -178,7 +178,7 @@ async def test_lane_that_could_not_be_read_during_a_fault_is_read_after_it(
             other.execute("BEGIN IMMEDIATE")
             line.work()
             async with asyncio.timeout(30):
-                while line.journal.fault is None:
+                while line.journal.failure is None:
                     await line.journal.flush()
             other.execute("ROLLBACK")
         other.close()

@@ -159,7 +159,7 @@ async def test_call_that_fails_takes_nothing_else_of_its_transaction_along(setup
     assert isinstance(results[1], ValueError)
     assert isinstance(results[2], list)
     assert [each.seq for each in results[2]] == [waiting.seq]
-    assert setup.journal.fault is None
+    assert setup.journal.failure is None
 
 
 async def test_fault_of_the_journals_own_code_does_not_leave_requests_hanging(
@@ -198,7 +198,7 @@ async def test_refused_events_leave_no_trace_when_the_journal_recovers(setup: Se
         refused = [setup.journal.keep(event()) for _ in range(5)]
         assert all(isinstance(each, Unavailable) for each in await asyncio.gather(*refused, return_exceptions=True))
     async with asyncio.timeout(TIMEOUT):
-        while setup.journal.fault:  # noqa: ASYNC110 - nobody is told of it but who asks
+        while setup.journal.failure:  # noqa: ASYNC110 - nobody is told of it but who asks
             await asyncio.sleep(0.001)
     await setup.journal.keep(event("second"))
     assert setup.journal.size == 2
@@ -224,7 +224,7 @@ async def test_connection_that_breaks_in_idle_time_does_not_leave_requests_hangi
     await asyncio.to_thread(setup.store._db.close)
     await _failed(setup.journal)
     async with asyncio.timeout(TIMEOUT):
-        while setup.journal.fault:  # noqa: ASYNC110 - nobody is told of it but who asks
+        while setup.journal.failure:  # noqa: ASYNC110 - nobody is told of it but who asks
             await asyncio.sleep(0.001)
     assert await setup.journal.keep(event("first")) is Kept.DUPLICATE
     assert await setup.journal.keep(event("second")) is Kept.NEW
@@ -266,7 +266,7 @@ class Locked:
 
 async def _failed(journal: GroupCommitJournal) -> None:
     async with asyncio.timeout(TIMEOUT):
-        while journal.fault is None:  # noqa: ASYNC110 - nobody is told of it but who asks
+        while journal.failure is None:  # noqa: ASYNC110 - nobody is told of it but who asks
             await asyncio.sleep(0.001)
 
 
@@ -275,10 +275,10 @@ async def test_journal_recovers_by_itself_and_notes_what_was_settled_meanwhile(s
     with Locked(setup.path):
         with pytest.raises(Unavailable):
             await setup.journal.keep(event("refused"))
-        assert "locked" in str(setup.journal.fault)
+        assert "locked" in str(setup.journal.failure)
         setup.journal.settle(first, DONE)
     await setup.until(lambda: bool(setup.settled))
-    assert not setup.journal.fault
+    assert not setup.journal.failure
     assert setup.journal.size == 0
     assert [each.state for each in await setup.journal.ask(Find(Filter(), 9))] == ["done"]
     assert await setup.journal.keep(event("refused")) is Kept.NEW
@@ -306,7 +306,7 @@ async def test_failed_journal_tries_again_after_a_rest_and_not_at_once(
         await _failed(setup.journal)
     for _ in range(100):
         await asyncio.sleep(0)
-    assert setup.journal.fault is not None
+    assert setup.journal.failure is not None
     assert setup.store.batches == [(1, 0, 0), (0, 1, 0)]
 
 
@@ -416,7 +416,7 @@ async def test_outage_of_the_target_that_begins_or_ends_while_the_journal_has_fa
             with pytest.raises(Unavailable):
                 await setup.journal.keep(event())
             setup.journal.note_target(reason)
-        await setup.until(lambda: setup.journal.fault is None)
+        await setup.until(lambda: setup.journal.failure is None)
 
     setup.journal.note_target("down before")
     await fail_and_recover("down before")
