@@ -72,6 +72,12 @@ def test_every_module_and_the_mark_of_types_are_installed(installed: Path) -> No
     assert (installed / "connector" / "py.typed").is_file()
 
 
+def test_the_installed_command_makes_a_project(installed: Path, tmp_path: Path) -> None:
+    run(installed, "nsps-connector", "new", str(tmp_path / "mine"))
+    assert "nsps-connector @ file:" in (tmp_path / "mine" / "README.md").read_text()
+    assert (tmp_path / "mine" / "mine.py").is_file()
+
+
 def test_the_simulator_is_installed_without_the_connector(source: Path, tmp_path: Path) -> None:
     install(source / "nsps_simulator", "nsps_simulator", tmp_path)
     assert "--profile" in run(tmp_path, "nsps-simulator", "run", "--help")
