@@ -91,6 +91,7 @@ async def test_a_token_reaches_its_system_alone_and_an_outage_holds_its_events_a
                 assert (await ask(server.port, post(body("SIM/Replaced", 200 + number)))).status == 202
             await server.until(lambda: len(pcrf.seen) == 2 * len(accounts), "all policies")
             await server.until(lambda: len(chat.seen) == 2 * len(accounts), "all notices")
+            await server.reached("event.processed", 2 * len(accounts))
             assert server.counts["event.processed"] == 2 * len(accounts)
             assert {line["target"] for line in server.lines if line["action"] == "breaker.opened"} == {"crm"}
             behind.up = True
