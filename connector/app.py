@@ -161,6 +161,8 @@ class Connector:
         if self.answers is not None:
             self.answers.let_go()
         await self.journal.flush()
+        if self.answers is not None:
+            self.answers.give_up()
         left = self.journal.size
         _log.log(
             logging.WARNING if left and not self.journal.durable else logging.INFO,

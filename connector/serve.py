@@ -6,6 +6,7 @@ if __name__ == "__main__":
     process.begin()  # before the imports that take long
 
 import asyncio
+import contextlib
 import gc
 import http.client
 import os
@@ -13,10 +14,10 @@ import secrets
 import signal
 import ssl
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from connector import log
 from connector.app import Connector
@@ -51,9 +52,29 @@ def main() -> int:
         warn(warnings(settings, given))
         os.environ.update(given)  # a handler's own settings may stand in .env too
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(serve(settings))
+            return run_to_the_end(runner.get_loop(), serve(settings))
     except StartError as error:
         return report(error)
+
+
+def run_to_the_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, int]) -> int:
+    """What ``main`` returns or raises, whoever ends the loop under it.
+
+    A callback or a timer of a handler may raise SystemExit or KeyboardInterrupt, or stop the loop: that is said, and
+    the loop goes on. Signals to stop do not come this way: the loop has handlers of its own for them.
+    """
+    task = loop.create_task(main, name="main")
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
+            if task.done():
+                raise
+            _log.error(
+                "Something that a handler left behind wanted to end the process; it goes on",
+                action="handler.exit",
+                reason=f"{type(error).__name__}: {error}".removesuffix(": "),
+            )
 
 
 def open_standard_descriptors() -> None:
@@ -107,8 +128,9 @@ async def serve(settings: Settings) -> int:
         _collect_rarely()
         _announce(connector, port, is_new=is_new)
         lost = asyncio.ensure_future(connector.lost())
-        await asyncio.wait({stop, lost}, return_when=asyncio.FIRST_COMPLETED)
-        reason = stop.result() if stop.done() else lost.result()
+        with contextlib.suppress(asyncio.CancelledError):  # a handler has cancelled every task that there is
+            await asyncio.wait({stop, lost}, return_when=asyncio.FIRST_COMPLETED)
+        reason = _why(stop, lost)
         await _drain(connector, server, reason, lost)
     finally:
         secret_files.stop()
@@ -120,6 +142,12 @@ async def serve(settings: Settings) -> int:
         log.writer.flush()
         os._exit(code)
     return code
+
+
+def _why(stop: asyncio.Future[str], lost: asyncio.Future[str]) -> str:
+    if stop.done():
+        return stop.result()
+    return lost.result() if lost.done() and not lost.cancelled() else "the main task was cancelled"
 
 
 def _collect_rarely() -> None:

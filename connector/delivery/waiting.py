@@ -28,6 +28,7 @@ from connector.outcome import Outcome
 LEFT_TO_NSPS: Final = "left to NSPS, which sends it again"
 
 _UNDECIDED: Final = Outcome("waiting", "The event is not handled yet, and is in memory only; send it again")
+_NOT_KNOWN: Final = Outcome("waiting", "It is not known what is kept of the event; send it again")
 
 
 class Answers:
@@ -77,6 +78,12 @@ class Answers:
         """The connector stops: who waits for an attempt that has not ended is answered."""
         for key in self._waiting.keys() - self._ended:
             self._let_go(key)
+
+    def give_up(self) -> None:
+        """Nothing more is going to be kept: who still waits is told to send the event again."""
+        for future in self._waiting.values():
+            future.set_result(_NOT_KNOWN)
+        self._waiting.clear()
 
     def _let_go(self, key: bytes) -> None:
         if self._durable:
