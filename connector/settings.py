@@ -427,7 +427,7 @@ def _unknown_names(environment: Mapping[str, str]) -> Iterator[str]:
         near = difflib.get_close_matches(name.upper().replace("-", "_"), sorted(ours), 1, 0.84)
         if near:
             yield f"{name} is not a setting; did you mean {near[0]}?"
-        elif name.startswith("WTL_"):
+        elif name.startswith("WTL_") and "wtl" not in targets:
             yield f"{name} is a setting of PortaOne's example, not of this connector: see TARGET_URL in .env.example"
         elif name.startswith(_OUR_PREFIXES):
             yield f"{name} is not a setting of this connector: see .env.example"

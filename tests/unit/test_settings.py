@@ -227,6 +227,11 @@ def test_a_token_that_others_know_or_guess_is_warned_of_and_not_shown(token: str
     assert token not in warning
 
 
+def test_settings_of_a_handlers_own_under_the_name_of_its_target_are_left_alone() -> None:
+    given = {"TARGETS": "wtl", "WTL_URL": "http://hlr.example", "WTL_DEFAULT_CS_PROFILE": "x", "WTL_IMSI_REGEXP": "x"}
+    assert not [each for each in warnings(Settings(), given) if each.startswith("WTL_")]
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
