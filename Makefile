@@ -24,7 +24,7 @@ run: $(INSTALLED) ## Run the connector
 	$(PY) run.py
 
 test: $(INSTALLED) ## Run the tests
-	$(PY) -m pytest -n auto
+	$(PY) -m pytest -n auto --dist loadgroup
 
 lint: $(INSTALLED) ## Check style
 	$(PY) -m ruff check .

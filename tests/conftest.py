@@ -1,8 +1,10 @@
 """What all tests share."""
 
 import asyncio
+import compileall
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +13,19 @@ from hypothesis import HealthCheck, settings
 from connector import log
 from connector.flood import flood
 
+ROOT = Path(__file__).parents[1]
+
 # How long an example takes says nothing on a loaded machine.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile what the tests start as processes, once, where Python is told to write no bytecode as it runs."""
+    if not hasattr(config, "workerinput"):
+        for package in ("connector", "nsps_simulator"):
+            compileall.compile_dir(ROOT / package, quiet=2)
+
 
 Lines = Callable[[], list[dict[str, Any]]]
 Reported = Callable[..., Awaitable[list[dict[str, Any]]]]

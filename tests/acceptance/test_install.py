@@ -17,6 +17,8 @@ PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index"]
 LEFTOVERS = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
 
+pytestmark = pytest.mark.xdist_group("install")  # what is installed once serves all
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
