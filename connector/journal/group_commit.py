@@ -88,7 +88,7 @@ class GroupCommitJournal(Journal):
         self._kept: list[asyncio.Future[Kept]] = []
         self._answers: list[asyncio.Future[Any]] = []
         self._under_way = 0
-        self._bytes = self._bytes_under_way = 0
+        self._bytes = self._bytes_under_way = self._refused = 0
         self._work = asyncio.Event()
         self._lost: asyncio.Future[str]
         self._pump: asyncio.Task[None] | None = None
@@ -108,6 +108,14 @@ class GroupCommitJournal(Journal):
 
     @property
     def full(self) -> str | None:
+        if (full := self._full()) is not None:
+            return full
+        if self._refused > self._store.room:
+            return f"The disk of the journal has no room for an event of {self._refused >> 10} KiB"
+        return None
+
+    def _full(self) -> str | None:
+        """Why no event is taken, however small."""
         if self._size + self._under_way + len(self._batch.appends) >= self._capacity:
             return "The backlog is full; send the event again later"
         return self._store.full
@@ -151,11 +159,12 @@ class GroupCommitJournal(Journal):
 
     async def keep(self, event: Event) -> Kept:
         self._check()
-        if (full := self.full) is not None and not self._store.knows(event):
+        if (full := self._full()) is not None and not self._store.knows(event):
             raise NoRoom(full)
         size = len(event.raw) + EVENT_BYTES
         arriving = self._bytes + self._bytes_under_way + size
         if arriving > self._store.room:
+            self._refused = size
             raise NoRoom("The disk of the journal has no room for this event; send it again later")
         if self._open_bytes + arriving > self._capacity_bytes and not self._store.knows(event):
             raise NoRoom("The backlog has as many bytes as MAX_BACKLOG_BYTES allows; send the event again later")

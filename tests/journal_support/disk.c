@@ -5,6 +5,7 @@
  *              S  fsync and fdatasync: EIO    W  writing: EIO    F  writing: ENOSPC
  * DISK_SHADOW  a directory that holds, at every moment, exactly what was synced: the files of DISK_DIR after a power
  *              cut at that moment, every write since the last sync dropped
+ * DISK_NAMES   a file to which the path of each folder is added when its names are synced, a line each
  * DISK_STOP    a number n: the process ends in the middle of its n-th write, or just before its n-th call if that
  *              is a sync
  */
@@ -119,10 +120,29 @@ static void synced(int fd, const char *name) {
     pthread_mutex_unlock(&lock);
 }
 
+/* The names in a folder are on the disk now: say which folder. */
+static void named(int fd) {
+    const char *names = getenv("DISK_NAMES");
+    char link[64], path[4097];
+    struct stat found;
+    if (!names || fstat(fd, &found) || !S_ISDIR(found.st_mode)) return;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    int out = open(names, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (length < 0 || out < 0) abort();
+    path[length++] = '\n';
+    if (write(out, path, length) != length) abort();
+    close(out);
+}
+
 static int sync_with(const char *call, int fd) {
     int (*real)(int) = dlsym(RTLD_NEXT, call);
     char name[64];
-    if (!watched(fd, name)) return real(fd);
+    if (!watched(fd, name)) {
+        int result = real(fd);
+        if (!result) named(fd);
+        return result;
+    }
     if (fault() == 'S') {
         errno = EIO;
         return -1;

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from connector.errors import Unavailable
+from connector.errors import NoRoom, Unavailable
 from connector.events.event import Event
 from connector.journal import Entry, Kept
 from connector.journal import group_commit as group
@@ -334,6 +334,19 @@ async def test_close_during_a_fault_that_stays_does_not_hang(setup: Setup) -> No
     again = await setup.reopened()
     assert again.journal.size == 1
     await again.journal.close()
+
+
+async def test_event_that_the_disk_has_no_room_for_is_refused_and_said_until_there_is_room(setup: Setup) -> None:
+    setup.store.room = 20_000
+    with pytest.raises(NoRoom):
+        await setup.journal.keep(event(padding=50_000))
+    assert "no room for an event of" in str(setup.journal.full)
+    assert await setup.journal.keep(event()) is Kept.NEW
+    setup.store.room = 100_000
+    assert setup.journal.full is None
+    answers = [setup.journal.keep(event(padding=50_000)) for _ in range(3)]
+    refused = [each for each in await asyncio.gather(*answers, return_exceptions=True) if isinstance(each, NoRoom)]
+    assert len(refused) == 2
 
 
 async def test_owner_that_was_replaced_changes_nothing_and_has_to_end(setup: Setup) -> None:

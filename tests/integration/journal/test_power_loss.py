@@ -81,6 +81,15 @@ async def _burst_until_power_cut(disk: FaultyDisk, extra: dict[str, str], second
         return set(senders.accepted)
 
 
+async def test_names_of_the_journal_and_of_folders_made_for_it_are_synced_before_the_port_opens(tmp_path: Path) -> None:
+    names, folder = tmp_path / "names", tmp_path / "made"
+    extra = {"LD_PRELOAD": str(library()), "DISK_NAMES": str(names), "HANDLED": str(tmp_path / "handled")}
+    extra |= {"JOURNAL_URL": f"sqlite:///{folder}/deeper/journal.db"}
+    async with running(tmp_path / "files" / "journal.db", extra):
+        synced = names.read_text().splitlines()
+    assert {str(tmp_path), str(folder), str(folder / "deeper")} <= set(synced)
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_every_event_answered_202_is_there_after_a_power_cut(tmp_path: Path, seed: int) -> None:
     disk = FaultyDisk(tmp_path)
