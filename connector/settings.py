@@ -1,7 +1,7 @@
 """Every setting: name, type, default, unit and meaning. All errors are reported at once.
 
-The names are the environment's (and ``.env``'s) and part of the product. A new setting is one entry of ``Settings``;
-``.env.example`` is what ``python -m connector settings`` prints.
+The names are the environment's (and ``.env``'s) and part of the product. A new setting is one entry of ``Settings``,
+and its meaning and default in ``.env.example`` (a test compares the two).
 
 A secret may also stand in a file of its own, whose path is in its name with ``_FILE`` at the end. Paths are made
 absolute here, once: what changes the working directory later changes no setting.
