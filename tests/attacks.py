@@ -3,6 +3,7 @@
 ``python -m tests.attacks bombs``    64 gzip bodies of 2 MB that hold 2 GB each, no good token (``--token``: one)
 ``python -m tests.attacks lockout``  more clients than descriptors: idle ones, heads that do not end, answers not read
 ``python -m tests.attacks memory``   2,000 refused bodies of 2 MB, then 1,000 that break off in the middle
+``python -m tests.attacks events``   120 events of 2 MB full of small objects, a good token, a handler that hangs
 
 Prints figures. ``--root`` is the folder of another copy of the connector, to compare with.
 """
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 import zlib
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -155,7 +157,37 @@ async def memory(server: Server, _: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-ATTACKS = {"bombs": bombs, "lockout": lockout, "memory": memory}
+async def large_events(server: Server, _: argparse.Namespace) -> dict[str, Any]:
+    """The memory of the server while it has events that take many times their bytes once they are decoded."""
+    process_ = psutil.Process(server.pid)
+    before, most = process_.memory_info().rss, 0
+    filler = ",".join(['{"a":1}'] * (2 * MIB // 8 - 200))
+    answers: Counter[int] = Counter()
+
+    async def send(numbers: range) -> None:
+        nonlocal most
+        for number in numbers:
+            body = events.encode(events.of_subscriber(number, f"large-{number}"))[:-1] + b',"x":[%b]}' % filler.encode()
+            answers[(await ask(server.port, post(body))).status] += 1
+            most = max(most, process_.memory_info().rss)
+
+    await asyncio.gather(*(send(range(start, 120, 8)) for start in range(8)))
+    for _tick in range(30):
+        await asyncio.sleep(0.1)
+        most = max(most, process_.memory_info().rss)
+    return {"answers": dict(answers), "MB before": before // MIB, "MB at most": most // MIB}
+
+
+HANGS = """
+import asyncio, connector
+
+@connector.on("*")
+async def hangs(event):
+    whole = event.document()
+    await asyncio.Event().wait()
+"""
+
+ATTACKS = {"bombs": bombs, "lockout": lockout, "memory": memory, "events": large_events}
 
 
 async def main(options: argparse.Namespace) -> int:
@@ -163,7 +195,11 @@ async def main(options: argparse.Namespace) -> int:
     process.ROOT = options.root
     with tempfile.TemporaryDirectory() as folder:
         descriptors = 256 if options.what == "lockout" else None
-        server = Server(await process.spawn(Path(folder), {"JOURNAL_URL": "sqlite:///journal.db"}, descriptors))
+        settings = {"JOURNAL_URL": "sqlite:///journal.db"}
+        if options.what == "events":
+            (Path(folder) / "hangs.py").write_text(HANGS)
+            settings |= {"HANDLERS": "hangs"}
+        server = Server(await process.spawn(Path(folder), settings, descriptors))
         try:
             server.port = (await server.line("server.started"))["port"]
             print(json.dumps(await ATTACKS[options.what](server, options), indent=2))

@@ -20,6 +20,9 @@ And of each call this is known, whatever aiohttp makes of it:
    (TCP_INFO on Linux, 4.1 and later), a request of which none was confirmed was not taken. What was written before it
    is counted here, but below TLS, where the kernel is asked before each request.
 6. ``raw``: the first bytes of the answer as they came, for when aiohttp cannot read it.
+
+7. A small body is written with its head. Below Python 3.12 aiohttp makes a task for it: a turn of the event loop, and a
+   tenth of what a call costs.
 """
 
 import asyncio
@@ -34,6 +37,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
+from aiohttp import hdrs
 from aiohttp.client_proto import ResponseHandler
 
 if TYPE_CHECKING:
@@ -53,6 +57,9 @@ LEARNED_FOR: Final = 60.0
 
 DISTRUSTED_FOR: Final = 600.0
 """Seconds for which each request to a host that sent what nobody asked for gets a connection of its own."""
+
+SMALL_BODY: Final = 65536
+"""Bytes of a body that is written with its head."""
 
 KEPT_RAW: Final = 65536
 """Bytes of an answer that are kept as they came."""
@@ -115,6 +122,8 @@ class _WatchedTransport:
         """Write, and say so."""
         link = self._link
         link.written = True
+        if link.body:
+            data, link.body = data + link.body, b""
         link.sent += len(data)
         self._write(data)
 
@@ -148,6 +157,7 @@ class Link(ResponseHandler):
         self.idle_since: float | None = None
         self.uses = 0
         self.sent = 0
+        self.body = b""  # what is to be written with the next head
         self.written = False
         self.unasked = False
         self.raw = b""
@@ -168,7 +178,7 @@ class Link(ResponseHandler):
             mine.link = self
         self.uses += 1
         self.idle_since = None
-        self.raw = b""
+        self.raw = self.body = b""
         self.written = self.unasked = False
         first = self._acked_first
         self._acked_before = self._acked() if self.tls or first is None else first + self.sent
@@ -252,6 +262,27 @@ class Link(ResponseHandler):
         except OSError:  # another system
             return None
         return int.from_bytes(info[_BYTES_ACKED_AT:], sys.byteorder) if len(info) > _BYTES_ACKED_AT else None
+
+
+class SmallFirst(aiohttp.ClientRequest):
+    """A request that hands a body of up to ``SMALL_BODY`` bytes to its link, to be written with the head."""
+
+    _small = b""
+
+    def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
+        """Keep a small body out of what aiohttp writes."""
+        framed = hdrs.CONTENT_LENGTH in self.headers or hdrs.TRANSFER_ENCODING in self.headers
+        if type(body) is bytes and 0 < len(body) <= SMALL_BODY and not framed:
+            self._small = body
+            self.headers[hdrs.CONTENT_LENGTH] = str(len(body))
+        else:
+            super().update_body_from_data(body, _stacklevel)
+
+    async def send(self, conn: "Connection") -> aiohttp.ClientResponse:
+        """Write it, and begin to read the answer."""
+        if self._small:
+            cast("Link", conn.protocol).body = self._small
+        return await super().send(conn)
 
 
 class Pool(aiohttp.TCPConnector):

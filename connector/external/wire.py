@@ -21,7 +21,7 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
-from connector.external.aiohttp_inside import Exchange, Pool, exchange
+from connector.external.aiohttp_inside import Exchange, Pool, SmallFirst, exchange
 from connector.external.response import TargetResponse, salvage
 from connector.external.tls import Trust
 
@@ -103,6 +103,7 @@ class Wire:
         self._pool = Pool()
         self._session = aiohttp.ClientSession(
             connector=self._pool,
+            request_class=SmallFirst,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=True,
             headers={hdrs.USER_AGENT: "nsps-connector"},

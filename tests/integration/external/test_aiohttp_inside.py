@@ -285,3 +285,17 @@ async def test_an_answer_before_the_body_was_sent_whole_is_one() -> None:
     async with talking(early) as url, calling(url) as client:
         with pytest.raises(TargetFailed, match="answered 413"):
             await client.target.post(data=b"x" * 20_000_000)
+
+
+@pytest.mark.parametrize("size", [1, 65536, 65537, 3_000_000])
+async def test_a_body_of_any_size_arrives_as_it_is_and_a_small_one_with_its_head(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = bytes(number % 251 for number in range(size))
+    by_task = Mock(wraps=aiohttp.ClientRequest.write_bytes)
+    monkeypatch.setattr(aiohttp.ClientRequest, "write_bytes", lambda *given: by_task(*given))
+    async with peering() as (peer, caller):
+        for _ in range(2):
+            await caller.target.put("/x", data=body, headers={"Content-Type": "application/octet-stream"})
+    assert peer.connections == [[body, body]]
+    assert by_task.call_count == (0 if size <= aiohttp_inside.SMALL_BODY else 2)
