@@ -24,7 +24,7 @@ from connector.app import Connector
 from connector.errors import StartError
 from connector.flood import flood
 from connector.rotation import SecretFiles
-from connector.settings import Settings, environment, warnings
+from connector.settings import Settings, environment, only, warnings
 from connector.web.server import HttpServer
 
 EXIT_START: Final = 2
@@ -230,7 +230,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def health_check() -> int:
     """Ask ``GET /health`` where the settings say that the connector listens; 0 if it lives, else 1."""
     try:
-        settings = Settings.load(environment())
+        settings = Settings.load(only(environment(), "HOST", "PORT", "TLS_"))
     except StartError as error:
         return report(error)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared only

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from connector import env_file
 from connector import setting_values as kind
@@ -373,6 +373,21 @@ def _credentials(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         for name in ("target_password", "target_token", "target_client_secret", "target_refresh_token"):
             if getattr(settings, name):
                 yield (name.upper(), "TARGET_AUTH"), "it is set, but TARGET_AUTH=none makes no use of it"
+
+
+def only(environment: Mapping[str, str], *names: str) -> dict[str, str]:
+    """Of these variables those of these settings, with those that begin so where a name ends with ``_``.
+
+    For what uses no other setting: a mistake in another one is no matter then, nor a secret's file that is just being
+    replaced.
+    """
+    whole = [name for name in names if not name.endswith("_")]
+    begun = tuple(name for name in names if name.endswith("_"))
+    return {name: text for name, text in environment.items() if name in whole or name.startswith(begun)}
+
+
+OF_JOURNAL: Final = ("JOURNAL_", "KEEP_", "MIN_FREE_DISK", "RETRY_MAX")
+"""What operators' commands use."""
 
 
 def environment() -> dict[str, str]:

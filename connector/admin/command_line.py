@@ -23,7 +23,7 @@ from connector.events.times import parse_time
 from connector.journal import engines
 from connector.journal.queries import STATES, Filter
 from connector.setting_values import seconds
-from connector.settings import Settings, environment
+from connector.settings import OF_JOURNAL, Settings, environment, only
 
 EXIT_UNKNOWN: Final = 1
 """Exit code where a name that was given is not known."""
@@ -45,6 +45,8 @@ class _Time(click.ParamType[float]):
         moment = parse_time(value)
         if moment is None:
             self.fail(f"{value!r} is neither an ISO 8601 time nor an age such as 30m, 12h, 7d", param, ctx)
+        if parse_time(f"{value.strip()}Z") is not None:
+            click.echo(f"{value} names no time zone; taken as UTC: {_when(moment.timestamp())}", err=True)
         return moment.timestamp()
 
 
@@ -258,7 +260,7 @@ def _call(call: Callable[[AdminService], Coroutine[Any, Any, Result]]) -> Result
     log.configure("error")
 
     async def run() -> Result:
-        with engines.outside(Settings.load(environment())) as journal:
+        with engines.outside(Settings.load(only(environment(), *OF_JOURNAL))) as journal:
             return await call(AdminService(journal))
 
     try:

@@ -10,7 +10,7 @@ from connector import log
 from connector.errors import ConnectorError, StartError
 from connector.journal import engines
 from connector.journal.outside import Copied, Outside
-from connector.settings import Settings, environment
+from connector.settings import OF_JOURNAL, Settings, environment, only
 
 Result = TypeVar("Result")
 
@@ -44,7 +44,7 @@ def _said(copied: Copied) -> str:
 def _on_journal(call: Callable[[Outside], Result]) -> Result:
     log.configure("error")
     try:
-        with engines.outside(Settings.load(environment())) as journal:
+        with engines.outside(Settings.load(only(environment(), *OF_JOURNAL))) as journal:
             return call(journal)
     except StartError as error:
         raise click.ClickException(str(error)) from None

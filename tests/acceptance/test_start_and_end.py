@@ -66,6 +66,17 @@ async def test_the_health_check_asks_where_the_connector_listens(tmp_path: Path,
     assert await check(server.port) == 1
 
 
+async def test_the_health_check_does_not_fail_while_the_file_of_a_secret_is_being_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("first-token-0123456789")
+    async with running(tmp_path, API_TOKEN="", API_TOKEN_FILE=str(file)) as server:
+        file.unlink()
+        settings = environment(API_TOKEN="", API_TOKEN_FILE=str(file), PORT=str(server.port))
+        command = [sys.executable, "-m", "connector", "health"]
+        process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, env=settings)
+        assert await asyncio.wait_for(process.wait(), TIMEOUT) == 0
+
+
 async def test_tokens_are_rotated_without_a_restart(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("first-token-0123456789")

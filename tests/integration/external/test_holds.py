@@ -109,9 +109,10 @@ async def test_events_that_wait_for_a_permit_hold_no_worker_and_come_in_their_tu
             await until(lambda: hlr.seen != [])
             await served.post_all(event("nothing", number) for number in range(20))
             await served.post_all(event("crm", number) for number in range(20))
-            await until(lambda: len(handled) == 20 and len(crm.seen) == 20)
-            assert (len(hlr.seen), size(served)) == (1, 20)
+            await until(lambda: (len(handled), len(crm.seen), size(served)) == (20, 20, 20))
+            seen = len(hlr.seen)
             go_on.set()
+            assert seen == 1
             await until(lambda: size(served) == 0)
     assert len(hlr.seen) == 20
 
@@ -122,8 +123,8 @@ async def test_events_that_wait_for_their_turn_hold_no_worker_and_come_as_the_ra
             await served.post_all(event("hlr", number) for number in range(20))
             await until(lambda: hlr.seen != [])
             await served.post_all(event("nothing", number) for number in range(20))
-            await until(lambda: len(handled) == 20)
-            assert (len(hlr.seen), size(served)) == (1, 19)
+            await until(lambda: (len(handled), size(served)) == (20, 19))
+            assert len(hlr.seen) == 1
         async with two(hlr, crm, HLR_RATE="200", HLR_BURST="1") as served:
             await served.post_all(event("hlr", 100 + number) for number in range(60))
             await until(lambda: size(served) == 0)
