@@ -132,6 +132,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run(made, cwd=folder, env=environment(), check=True, capture_output=True, timeout=50)
         for file in (folder / f"my-{kind}").glob("*.py"):
             file.rename(folder / file.name)
+    for file in (ROOT / "examples" / "partners").glob("[a-z]*.py"):
+        if not file.name.startswith("test_"):
+            (folder / f"partner_{file.name}").write_text(file.read_text())
     (folder / "right.py").write_text(RIGHT)
     (folder / "wrong.py").write_text(WRONG)
     return folder
