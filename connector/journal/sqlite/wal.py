@@ -23,8 +23,10 @@ Rules:
 import contextlib
 import os
 import sqlite3
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +47,11 @@ IDLE_BYTES: Final = 256 * 1024
 HELD_BYTES: Final = 4 * LOG_BYTES
 """A log that is larger is held back by a reader."""
 
+HELD_REST_SECONDS: Final = 1.0
+"""Rest after a reader was in the way: each try goes through the whole log."""
+
+_READ_LOCKS: Final = range(123, 128)
+
 _logger = log.get_logger()
 
 
@@ -61,6 +68,8 @@ class WriteAheadLog:
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._moving: Future[None] | None = None
         self._held = False
+        self._behind_since: float | None = None
+        self._again_at = 0.0
         self.short = False
         self.shrinks = False
 
@@ -77,6 +86,8 @@ class WriteAheadLog:
         """Whether there is something for ``step`` to do although there is other work."""
         if self._moving is not None:
             return self._moving.done()
+        if self._behind_since is not None and time.monotonic() < self._again_at:
+            return False
         return self.size > (SHORT_BYTES if self.short else LOG_BYTES + MARGIN_BYTES)
 
     def step(self, db: sqlite3.Connection) -> None:
@@ -111,6 +122,11 @@ class WriteAheadLog:
                 _, pages, moved = mover.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         finally:
             db.execute("COMMIT")
+        if pages == moved:
+            self._behind_since = None
+        else:
+            self._behind_since = self._behind_since or time.time()
+            self._again_at = time.monotonic() + HELD_REST_SECONDS
         self._say_if_held()
         return bool(pages == moved)
 
@@ -127,13 +143,34 @@ class WriteAheadLog:
     def _say_if_held(self) -> None:
         size = self.size
         if size > HELD_BYTES and not self._held:
+            who = _readers(Path(f"{self._path}-shm"))
+            since = datetime.fromtimestamp(self._behind_since or time.time(), UTC)
             _logger.warning(
-                f"A reader holds the journal's log back: it has grown to {size >> 20} MiB; end the program that reads"
-                f" {self._path}",
+                f"{' and '.join(who) or 'A program that reads'} holds the journal's log back since"
+                f" {since:%Y-%m-%dT%H:%M:%SZ}: it has grown to {size >> 20} MiB; end that program. It reads {self._path}",
                 action="journal.log_held",
                 size=size,
+                processes=who,
             )
         self._held = size > HELD_BYTES
+
+
+def _readers(index: Path) -> list[str]:
+    """Other processes that read the journal, by their locks on the log's index; none where the system does not tell.
+
+    SQLite, "WAL-mode File Format", 2.3.1: a reader holds a shared lock on one of the bytes 123 to 127.
+    """
+    found: list[str] = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        inode = str(index.stat().st_ino)
+        for line in Path("/proc/locks").read_text().splitlines():
+            _, _, _, kind, process, file, first, _ = line.split()[:8]
+            is_reader = kind == "READ" and file.rpartition(":")[2] == inode and int(first) in _READ_LOCKS
+            if is_reader and int(process) not in (0, -1, os.getpid()):
+                with contextlib.suppress(OSError):
+                    name = Path(f"/proc/{process}/comm").read_text().strip()
+                    found.append(f"process {process} ({name})")
+    return sorted(set(found))
 
 
 def leave_log(db: sqlite3.Connection) -> None:

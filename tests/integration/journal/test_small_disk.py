@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +29,16 @@ from tests.journal_support.events import event
 MIB = 1 << 20
 DISK = 120 * MIB
 LEFT_ALONE = 25 * MIB
+
+
+READER = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN")
+db.execute("SELECT count(*) FROM events").fetchone()
+print("reading", flush=True)
+sys.stdin.read()
+"""
 
 
 class SmallDisk:
@@ -136,6 +148,30 @@ def test_reader_that_holds_the_log_back_is_told_and_the_log_is_cut_when_it_has_g
                 pass
             assert Path(f"{path}-wal").stat().st_size > MIB
             assert [line["action"] for line in log_lines()] == ["journal.log_held"]
+        while store.upkeep():
+            pass
+        assert Path(f"{path}-wal").stat().st_size < 16 * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux tells who holds a lock")
+def test_process_that_holds_the_log_back_is_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: Lines
+) -> None:
+    monkeypatch.setattr(wal, "HELD_BYTES", MIB)
+    with closing(sqlite_store(path, Clock())) as store:
+        store.open()
+        keep(store, event())
+        with subprocess.Popen(
+            [sys.executable, "-c", READER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as reader:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == b"reading\n"
+            keep(store, *(event(padding=20_000) for _ in range(200)))
+            while store.upkeep():
+                pass
+            (line,) = log_lines()
+            assert f"process {reader.pid} (" in line["message"]
+            reader.communicate()
         while store.upkeep():
             pass
         assert Path(f"{path}-wal").stat().st_size < 16 * 1024
