@@ -147,7 +147,7 @@ class WriteAheadLog:
             since = datetime.fromtimestamp(self._behind_since or time.time(), UTC)
             _logger.warning(
                 f"{' and '.join(who) or 'A program that reads'} holds the journal's log back since"
-                f" {since:%Y-%m-%dT%H:%M:%SZ}: it has grown to {size >> 20} MiB; end that program. It reads {self._path}",
+                f" {since:%Y-%m-%dT%H:%M:%SZ}: it has grown to {size >> 20} MiB; end that program ({self._path})",
                 action="journal.log_held",
                 size=size,
                 processes=who,
