@@ -143,3 +143,11 @@ async def test_debugging_as_the_guide_says(folder: Path) -> None:
     assert process.returncode == 0, output.decode()
     assert "('SIM/Updated', '001010000000001')" in output.decode()
     assert "done: record written" in output.decode()
+
+
+async def test_an_example_that_is_moved_here_says_what_it_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "coming-from.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "moved.py").write_text(block)
+    outcome = await run(recipe("moved", tmp_path, monkeypatch).process_event, example("SIM/Updated"))
+    assert (outcome.state, outcome.reason) == ("done", "Received event: SIM/Updated | bill status: open")

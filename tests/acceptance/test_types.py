@@ -123,7 +123,7 @@ def _no_hooks() -> Iterator[None]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All that an author could write: what the pages and templates have, everything at once, and what is wrong."""
     folder = tmp_path_factory.mktemp("author")
-    for page in (ROOT / "README.md", ROOT / "docs" / "handlers.md", ROOT / "docs" / "external.md"):
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for text, name in BLOCK.findall(page.read_text()):
             if not name.startswith("test_"):  # the pages' tests are without annotations, as most people's are
                 (folder / f"{page.stem.lower()}_{name}").write_text(text)
