@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tests import events
+from tests.acceptance import handler_zoo
 from tests.process import Server, run_to_end, running
 from tests.wire import ask, post
 
@@ -95,67 +96,6 @@ async def test_start_without_handlers_says_that_events_are_only_logged(tmp_path:
     assert line["message"] == "HANDLERS is not set: events are only logged"
 
 
-ZOO = """
-class Text(Exception):
-    def __str__(self): raise SystemExit(3)
-
-class Base(BaseException): pass
-
-def raises(error):
-    raise error
-
-async def group(error):
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(asyncio.to_thread(raises, error))
-
-async def leaves(error):
-    task = asyncio.create_task(group(error))
-    await asyncio.wait({task}, timeout=0.05)
-
-async def forever():
-    while True:
-        try: await asyncio.Event().wait()
-        except asyncio.CancelledError: pass
-
-def recursion(): return recursion()
-
-async def cancels():
-    asyncio.get_running_loop().call_later(0.01, asyncio.current_task().cancel)
-
-KINDS = [
-    sys.exit, recursion, cancels, forever,
-    lambda: raises(Text()), lambda: raises(Base()), lambda: raises(KeyboardInterrupt()),
-    lambda: raises(GeneratorExit()), lambda: raises(StopIteration()), lambda: raises(MemoryError()),
-    lambda: raises(BaseExceptionGroup("g", [SystemExit()])), lambda: group(ValueError()), lambda: leaves(SystemExit(1)),
-    lambda: raises(ValueError("x" * 10**7)), lambda: raises(asyncio.CancelledError()), lambda: raises(TimeoutError()),
-    lambda: os.chdir("/"), lambda: asyncio.sleep(0), lambda: Ignored("returned"), lambda: Retry,
-]
-
-@on("Zoo/*", timeout=1)
-async def animal(event):
-    found = KINDS[int(event.event_type.partition("/")[2])]()
-    if asyncio.iscoroutine(found): found = await found
-    return found
-
-@on("Zoo/Thread", timeout=1)
-def thread(event):
-    time.sleep(3600)
-
-@on("SIM/Updated")
-async def healthy(event):
-    return "done"
-"""
-
-
 async def test_zoo_of_misbehaving_handlers_costs_no_other_event_anything(tmp_path: Path) -> None:
-    kinds = [*map(str, range(20)), "Thread"]
-    async with running(tmp_path, HANDLERS=write(tmp_path, ZOO), WORKERS="32", DRAIN_TIMEOUT="1s") as server:
-        for number, kind in enumerate(kinds):
-            await accept(server, f"zoo-{kind}", 1000 + number, f"Zoo/{kind}")
-            await accept(server, f"healthy-{kind}", number)
-        for kind in kinds:
-            await server.line("event.processed", event_id=f"healthy-{kind}")
-        await server.reached("event.retrying", 12)
-        await accept(server, "healthy-at-last")
-        await server.line("event.processed", event_id="healthy-at-last")
-        assert await server.terminate() == 0
+    assert len(handler_zoo.KINDS) >= 30
+    await handler_zoo.healthy_seconds(tmp_path, handler_zoo.KINDS)
