@@ -83,7 +83,7 @@ class Identity(msgspec.Struct, frozen=True):
         ``event_id`` is the generated one of an event whose identity is not known.
         """
         parts = (self.event_id or "", self.i_env, self.i_event, self.event_type) if self.known else (event_id,)
-        text = "\0".join([_part(part) for part in (*parts, handler)])
+        text = "\0".join(["" if part is None else f"={part}" for part in (*parts, handler)])
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -281,7 +281,8 @@ class SmallFirst(aiohttp.ClientRequest):
     async def send(self, conn: "Connection") -> aiohttp.ClientResponse:
         """Write it, and begin to read the answer."""
         if self._small:
-            cast("Link", conn.protocol).body = self._small
+            link: Link = conn.protocol  # type: ignore[assignment]  # those of our pool are; a cast costs at each call
+            link.body = self._small
         return await super().send(conn)
 
 
@@ -331,7 +332,7 @@ class Pool(aiohttp.TCPConnector):
         if mine is not None and mine.fresh:
             return None
         while (connection := await super()._get(key, traces)) is not None:
-            link = cast("Link", connection.protocol)
+            link: Link = connection.protocol  # type: ignore[assignment]
             if link.usable():
                 link.begin(mine)
                 return connection
@@ -339,5 +340,5 @@ class Pool(aiohttp.TCPConnector):
         return None
 
     def _release(self, key: "ConnectionKey", protocol: ResponseHandler, *, should_close: bool = False) -> None:
-        cast("Link", protocol).rest()
+        protocol.rest()  # type: ignore[attr-defined]
         super()._release(key, protocol, should_close=should_close)
