@@ -88,7 +88,7 @@ class MemoryStore(Store):
             batch.answers = [operator.run(command) for command in batch.commands]
             batch.change = operator.change
             unblocked |= dict.fromkeys(operator.change.unblocked)
-        self._counts += batch.counts
+        self._counts.update(batch.counts)
         batch.unblocked = {seq: self._entry(seq) for seq in unblocked}
         batch.results = [_result(function, self) for function in batch.calls]
         if batch.feed is not None:

@@ -5,9 +5,9 @@ the journal, or in the loop itself where it touches no disk (``in_loop``).
 """
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -89,16 +89,19 @@ class Batch:
     fed: Fed | None = None
 
     @property
-    def counts(self) -> Counter[str]:
+    def counts(self) -> Mapping[str, int]:
         """What it adds to the counters (``queries.COUNTERS``), once its results are filled in."""
+        counts: dict[str, int] = dict(self.change.counts) if self.change is not None else {}
         settled = zip(self.settles, self.counted, strict=True)
-        counts: Counter[str] = Counter(outcome.state for (_, outcome), counted in settled if counted)
-        counts["retried"] = counts.pop("waiting", 0)
-        counts["accepted"] = self.kept.count(Kept.NEW)
-        counts["duplicate"] = len(self.kept) - counts["accepted"]
-        if self.change is not None:
-            counts.update(self.change.counts)
-        return +counts
+        ended = (_COUNTED.get(outcome.state, outcome.state) for (_, outcome), counted in settled if counted)
+        kept = ("accepted" if each is Kept.NEW else "duplicate" for each in self.kept)
+        for name in chain(ended, kept):
+            counts[name] = counts.get(name, 0) + 1
+        return counts
+
+
+_COUNTED: Final = {"waiting": "retried"}
+"""Outcomes that are counted under another name than that of their state."""
 
 
 class StoreError(Exception):
