@@ -36,9 +36,6 @@ EXIT_LOST: Final = 1
 SAME_SIGNAL: Final = 0.1
 """Seconds within which a further signal to stop counts as the first one."""
 
-GC_THRESHOLD: Final = 100_000
-"""Allocations between garbage collections: events make no cycles, and each pass costs (benchmarks/README.md)."""
-
 _log = log.get_logger()
 
 
@@ -125,7 +122,7 @@ async def serve(settings: Settings) -> int:
     try:
         port = await server.start()
         secret_files.watch()
-        _collect_rarely()
+        _freeze()
         _announce(connector, port, is_new=is_new)
         lost = asyncio.ensure_future(connector.lost())
         with contextlib.suppress(asyncio.CancelledError):  # a handler has cancelled every task that there is
@@ -150,11 +147,11 @@ def _why(stop: asyncio.Future[str], lost: asyncio.Future[str]) -> str:
     return lost.result() if lost.done() and not lost.cancelled() else "the main task was cancelled"
 
 
-def _collect_rarely() -> None:
+def _freeze() -> None:
     """Leave what the start has made to no garbage collection, and collect rarely from now on."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 20)
+    process.collect_rarely()
 
 
 def _announce(connector: Connector, port: int, *, is_new: bool) -> None:
