@@ -165,6 +165,14 @@ async def test_a_due_time_that_is_told_during_a_reading_is_not_forgotten_after_i
     assert belt.scheduler.next_due == NOW + 60
 
 
+async def test_a_later_retry_does_not_put_off_an_earlier_one(belt: Belt) -> None:
+    belt.accept(1, 2)
+    first, second = await belt.take(2)
+    belt.scheduler.ended(first, due=NOW + 10)
+    belt.scheduler.ended(second, due=NOW + 60)
+    assert belt.scheduler.next_due == NOW + 10
+
+
 async def test_nothing_is_handed_out_until_every_reason_to_hold_is_gone(belt: Belt) -> None:
     belt.scheduler.hold("operator")
     belt.scheduler.hold("outage")

@@ -797,6 +797,19 @@ async def test_what_a_discarded_event_that_runs_would_write_counts_as_applied(be
     assert applied.event_id == "runs"
 
 
+@pytest.mark.parametrize("outcome", [DONE, DEAD, HELD, waiting()], ids=lambda each: each.state)
+async def test_subscriber_of_a_discarded_event_that_runs_goes_on_however_its_attempt_ends(
+    bench: Bench, outcome: Outcome
+) -> None:
+    await bench.keep(event("runs", "i_account:1"))
+    runs = await bench.take()
+    await bench.keep(event("behind", "i_account:1"))
+    await bench.journal.command(Command("discard", ["runs"]))
+    assert await bench.take_if_there() is None
+    assert not await bench.settle(runs, outcome)
+    assert (await bench.take()).event.event_id == "behind"
+
+
 async def test_what_a_discarded_event_that_never_ran_would_write_is_not_applied(bench: Bench) -> None:
     await bench.keep(event("head", event_type=LATEST, updated_at=OLDER))
     head = await bench.take()

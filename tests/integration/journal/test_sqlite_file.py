@@ -9,7 +9,7 @@ import pytest
 
 from connector.errors import StartError
 from connector.journal import Entry
-from connector.journal.queries import Filter, Find
+from connector.journal.queries import Filter, Find, ReadStats
 from connector.journal.sqlite import file, sound, wal
 from connector.journal.sqlite import upkeep as tidy
 from connector.journal.sqlite.file import APPLICATION_ID, MIGRATIONS
@@ -433,3 +433,49 @@ def test_claiming_due_events_does_not_look_at_pending_ones(path: Path, clock: Cl
         store._db.set_progress_handler(step, 100)
         assert store._order.claim_due(2.0, 10) == ([first.seq], 1e9)
         assert steps < 20
+
+
+@pytest.mark.usefixtures("pruning")
+def test_sequence_number_of_a_dead_event_that_is_pruned_and_forgotten_is_not_used_again(
+    path: Path, clock: Clock
+) -> None:
+    with closing(_open(path, clock, keep_dead=10)) as store:
+        _end(store, "kept", DONE)
+        _end(store, "dead", DEAD)
+        clock.now += 60
+        _prune(store)
+    with closing(_open(path, clock, keep_dead=10)) as store:
+        assert store.last_seq == 2
+        assert _end(store, "next", DONE).seq == 3
+
+
+def test_command_that_was_left_a_week_ago_is_not_carried_out(path: Path, clock: Clock) -> None:
+    clock.now = 1e9
+    with closing(_open(path, clock)) as store:
+        store.commit(Batch())
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        for age, verb in ((7 * 86400, "pause"), (60, "resume")):
+            text = f'{{"verb":"{verb}"}}'
+            other.execute("INSERT INTO commands (made_at, command) VALUES (?, ?)", (clock.now - age, text))
+    with closing(_open(path, clock)) as store:
+        store.commit(batch := Batch())
+        assert batch.change is not None
+        assert [verb for verb, _ in batch.change.acts] == ["resume"]
+
+
+def test_outage_that_was_noted_before_a_stop_is_not_noted_for_ever(path: Path, clock: Clock) -> None:
+    with closing(_open(path, clock)) as store:
+        store.commit(Batch(calls=[lambda each: each.note_target("it does not answer")]))
+        assert store.answer(ReadStats()).target_away is not None
+    with closing(_open(path, clock)) as store:
+        assert store.answer(ReadStats()).target_away is None
+
+
+def test_names_of_the_file_and_of_folders_that_were_made_for_it_are_synced(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(file, "sync", synced.append)  # what a power cut does to names cannot be had otherwise
+    path = tmp_path / "one" / "two" / "journal.db"
+    _open(path, clock).close()
+    assert {tmp_path, tmp_path / "one", tmp_path / "one" / "two"} <= set(synced)
