@@ -113,6 +113,7 @@ async def serve(settings: Settings) -> int:
     """Start, announce, wait for SIGTERM or SIGINT, stop in order; the exit code. Raises StartError."""
     loop = asyncio.get_running_loop()
     connector = Connector(settings)
+    connector.targets.check_hooks()
     server = HttpServer(connector.app, settings)
     stop = _stop_signal(loop)
     secret_files = SecretFiles(os.environ, connector.take_secrets)

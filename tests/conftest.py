@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from connector import log
+from connector.external import hooks
 from connector.flood import flood
 
 ROOT = Path(__file__).parents[1]
@@ -65,3 +66,13 @@ def reported(log_lines: Lines) -> Reported:
                 await asyncio.sleep(0.001)
 
     return wait
+
+
+@pytest.fixture
+def own_hooks() -> Iterator[None]:
+    """What ``on_response`` declares in a test ends with it; what modules have declared before comes back then."""
+    before = dict(hooks._hooks)
+    hooks._hooks.clear()
+    yield
+    hooks._hooks.clear()
+    hooks._hooks.update(before)

@@ -93,6 +93,7 @@ def lines(*, offline: bool = False, grace: float | None = None) -> Iterator[Line
     targets: Targets | None = None
     try:
         targets = Targets(settings)
+        targets.check_hooks()
         yield from _of_mapping(targets)
     except StartError as error:
         yield from _failed("targets", error)

@@ -44,6 +44,12 @@ class Targets:
         }
         mapped = [target.mapping for target in self.all.values() if target.mapping is not None]
         self.mapping_warnings = [f"FORWARD_MAPPING: {warning}" for each in mapped[:1] for warning in each.warnings]
+
+    def check_hooks(self) -> None:
+        """Raises StartError where a function is declared for a target that no setting names.
+
+        For the start of a process: one that runs tests may have imported the handlers of other connectors, too.
+        """
         if unknown := sorted(declared_targets() - self.all.keys()):
             raise StartError(f"TARGETS: @on_response stands for {', '.join(unknown)}, which no setting names")
 

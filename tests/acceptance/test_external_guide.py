@@ -5,14 +5,13 @@ import importlib.util
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from connector.external import hooks, using
+from connector.external import using
 from connector.external.stand_in import StandIn, reply
 from connector.outcome import Outcome
 from connector.testing import example, run
@@ -25,10 +24,7 @@ README = re.search(
 )
 
 
-@pytest.fixture(autouse=True)
-def _no_hooks() -> Iterator[None]:
-    yield
-    hooks._hooks.clear()
+pytestmark = pytest.mark.usefixtures("own_hooks")
 
 
 def module(name: str, folder: Path) -> ModuleType:

@@ -6,19 +6,20 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from connector.admin.new import KINDS
 from connector.errors import StartError
-from connector.external import hooks
 from connector.handlers import load
 from connector.testing import StandIn, example, run, using
 from tests.process import ROOT, environment
 
-pytestmark = pytest.mark.xdist_group("types")  # the project is made once, not in each worker
+pytestmark = [
+    pytest.mark.xdist_group("types"),  # the project is made once, not in each worker
+    pytest.mark.usefixtures("own_hooks"),
+]
 
 BLOCK = re.compile(r"^```python\n(# (\S+\.py)\n.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -111,12 +112,6 @@ def plain(event: Event) -> str | None:
     event.log.info("seen", account=event.pb_data.account_info.i_account)
     return from_thread(target("crm").get("/x", event=event)).text()
 """
-
-
-@pytest.fixture(autouse=True)
-def _no_hooks() -> Iterator[None]:
-    yield
-    hooks._hooks.clear()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 from xml.etree.ElementTree import Element
@@ -23,7 +22,6 @@ from connector.external import (
     Verdict,
     attempt,
     from_thread,
-    hooks,
     on_response,
     target,
     using,
@@ -33,11 +31,7 @@ from connector.settings import Settings
 from tests.conftest import Lines
 from tests.unit.external.events import event
 
-
-@pytest.fixture(autouse=True)
-def _no_hooks() -> Iterator[None]:
-    yield
-    hooks._hooks.clear()
+pytestmark = pytest.mark.usefixtures("own_hooks")
 
 
 async def test_each_form_of_a_body_has_its_content_type() -> None:
@@ -186,8 +180,9 @@ async def test_a_hook_that_gives_something_else_is_a_mistake() -> None:
 
 def test_a_hook_for_a_target_that_no_setting_names_stops_the_start() -> None:
     on_response("crn")(lambda _: None)
+    targets = external.Targets(Settings.load({"TARGETS": "crm", "CRM_URL": "http://crm.example"}))
     with pytest.raises(StartError, match="@on_response stands for crn"):
-        external.Targets(Settings.load({"TARGETS": "crm", "CRM_URL": "http://crm.example"}))
+        targets.check_hooks()
 
 
 async def test_the_timeout_of_a_call_counts_for_this_call() -> None:
