@@ -109,7 +109,7 @@ class Stage:
             for each in senders.accepted
             if series[each] and series[each][0].state == "done" and each not in done
         ]
-        of_operators = {each for each, its in series.items() if len(its) > 1 or its[0].state != "done"}
+        of_operators = {each for each, its in series.items() if len(its) != 1 or its[0].state != "done"}
         for lane, ids in senders.sent.items():
             place = {event_id: number for number, event_id in enumerate(ids)}
             first = dict.fromkeys(line.event_id for line in lines if line.lane == lane)

@@ -77,7 +77,7 @@ class Ages:
 def begin(db: sqlite3.Connection, now: float, longest: float) -> Ages:
     """Compare the clock with the time that was noted last, within the caller's transaction; say a jump.
 
-    Jumps longer ago than ``longest`` seconds, for which nothing is kept, are forgotten.
+    Jumps longer ago than ``longest`` seconds that were seen, for which nothing is kept, are forgotten.
     """
     (seen_at,) = db.execute("SELECT seen_at FROM meta").fetchone()
     if not isinstance(seen_at, float):  # a journal of before, or a new one
@@ -89,10 +89,11 @@ def begin(db: sqlite3.Connection, now: float, longest: float) -> Ages:
     if now < seen_at:  # what was noted by a clock that was ahead
         db.execute("DELETE FROM jumps WHERE first > last AND first > ?", (now,))
         db.execute("UPDATE generations SET last_at = ? WHERE last_at > ?", (now, now))
-    db.execute("DELETE FROM jumps WHERE first < ?", (now - longest,))
     note(db, now)
     found: Sequence[Any] = db.execute("SELECT last, first FROM jumps").fetchall()
-    return Ages([Jump(*row) for row in found if all(isinstance(each, float) for each in row)])
+    ages = Ages([Jump(*row) for row in found if all(isinstance(each, float) for each in row)])
+    db.execute("DELETE FROM jumps WHERE first < ?", (ages.cutoff(longest, now),))
+    return ages
 
 
 def note(db: sqlite3.Connection, now: float) -> None:

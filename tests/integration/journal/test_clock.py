@@ -129,6 +129,19 @@ def test_a_clock_that_was_years_behind_for_one_run_destroys_nothing(tmp_path: Pa
         assert _there(store) == 0
 
 
+def test_a_jump_is_remembered_as_long_as_the_journal_has_seen_and_not_as_the_clock_says(tmp_path: Path) -> None:
+    runs = _Runs(tmp_path, keep_done=2 * DAY, keep_dead=2 * DAY, keep_ids=2 * DAY, keep_newest=2 * DAY)
+    runs.clock.now = START - 400 * DAY
+    with closing(runs.start()) as store:
+        runs.end(store, 10, "years behind")
+    for now in (START, START + 400 * DAY, START):
+        runs.clock.now = now
+        for _ in range(2):
+            with closing(runs.start()) as store:
+                runs.idle(store)
+                assert _there(store) == 10
+
+
 @on("SIM/Updated")
 async def busy(_: Event) -> None:
     """Ask for a retry, always."""
