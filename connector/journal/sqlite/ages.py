@@ -87,7 +87,8 @@ def begin(db: sqlite3.Connection, now: float, longest: float) -> Ages:
         db.execute("INSERT INTO jumps VALUES (?, ?)", (seen_at, now))
         _say(seen_at, now)
     if now < seen_at:  # what was noted by a clock that was ahead
-        db.execute("DELETE FROM jumps WHERE first > last AND first > ?", (now,))
+        db.execute("DELETE FROM jumps WHERE first > last AND last >= ?", (now,))
+        db.execute("UPDATE jumps SET first = ? WHERE first > last AND first > ?", (now, now))
         db.execute("UPDATE generations SET last_at = ? WHERE last_at > ?", (now, now))
     note(db, now)
     found: Sequence[Any] = db.execute("SELECT last, first FROM jumps").fetchall()

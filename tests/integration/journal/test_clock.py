@@ -1,5 +1,6 @@
 """A clock that is days ahead or behind at a start: nothing is destroyed, nothing given up, and nothing stands still."""
 
+import random
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,21 @@ def test_a_jump_is_remembered_as_long_as_the_journal_has_seen_and_not_as_the_clo
             with closing(runs.start()) as store:
                 runs.idle(store)
                 assert _there(store) == 10
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_series_of_jumps_destroys_what_the_journal_has_not_seen_for_long_enough(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    runs = _Runs(tmp_path, keep_done=2 * DAY, keep_dead=2 * DAY, keep_ids=2 * DAY, keep_newest=2 * DAY)
+    kept = 0
+    for _ in range(20):
+        runs.clock.now = START + chance.choice((-400, -3, 0, 3, 40, 400)) * DAY + kept
+        with closing(runs.start()) as store:
+            runs.end(store, 2, f"{kept}")
+            kept += 2
+            while store.upkeep():
+                pass
+            assert _there(store) == kept
 
 
 @on("SIM/Updated")
