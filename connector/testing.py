@@ -15,7 +15,7 @@
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any, Final, cast
@@ -177,8 +177,9 @@ class Trial:
         """As ``Journal.age``."""
         return now - moment
 
-    def note(self, entry: Entry, step: Step) -> None:
+    def note(self, entry: Entry, step: Step, applied: Sequence[tuple[Mark, Snapshot]] = ()) -> None:
         """Keep what a handler has done."""
+        self._applied.update(applied)
         entry.progress = {**entry.progress, step.handler: step}
 
 

@@ -249,7 +249,7 @@ class Workers:
             if outcome.steps:
                 step = outcome.steps[0]
             steps[handler.name] = step
-            self._journal.note(entry, step)
+            self._journal.note(entry, step, outcome.applied)
             if outcome.state == "waiting":
                 reason = f"{handler.name}: {outcome.reason}"[:MAX_REASON] if len(handlers) > 1 else outcome.reason
                 return structs.replace(outcome, reason=reason, ms=ms, applied=applied, steps=tuple(steps.values()))

@@ -41,7 +41,7 @@ How engines do it: ``docs/architecture.md``. ``journal.engines`` chooses one by 
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
@@ -132,8 +132,11 @@ class Journal(ABC):
         """End the attempt that ``entry`` stands for; ``settled`` is called when it is kept."""
 
     @abstractmethod
-    def note(self, entry: Entry, step: Step) -> None:
-        """A handler of a type with several has ended: in the entry's progress at once, kept with what comes next."""
+    def note(self, entry: Entry, step: Step, applied: Sequence[tuple[Mark, Snapshot]] = ()) -> None:
+        """A handler of a type with several has ended: in the entry's progress at once, kept with what comes next.
+
+        ``applied``  what it has written, as in ``Outcome``: it may not run again, so no later outcome tells of it
+        """
 
     @abstractmethod
     def give_back(self, entry: Entry, waits_for: str | None = None) -> None:

@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 from connector import log
 from connector.errors import NoRoom, Stopping, Unavailable
 from connector.events.event import Event
-from connector.events.snapshot import snapshot, snapshot_of, times_ahead
+from connector.events.snapshot import Snapshot, snapshot, snapshot_of, times_ahead
 from connector.facts import facts
 from connector.journal import Entry, Journal, Kept, Newest, Settled
 from connector.journal.commands import Change, Command, CommandResult
@@ -190,8 +190,8 @@ class GroupCommitJournal(Journal):
         self._batch.settles.append((entry, outcome))
         self._work.set()
 
-    def note(self, entry: Entry, step: Step) -> None:
-        self._batch.notes.append((entry, step))
+    def note(self, entry: Entry, step: Step, applied: Sequence[tuple[Mark, Snapshot]] = ()) -> None:
+        self._batch.notes.append((entry, step, applied))
         entry.progress = {**entry.progress, step.handler: step}  # it may be given back and taken before that is kept
         self._work.set()
 

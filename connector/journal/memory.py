@@ -109,7 +109,8 @@ class MemoryStore(Store):
         return answer(query, past, Delivery(self._paused, self._away, self._counts))
 
     def _end_attempts(self, batch: Batch, unblocked: dict[int, Entry | None]) -> None:
-        for entry, step in batch.notes:
+        for entry, step, applied in batch.notes:
+            self._newest.update(applied)
             if self._is_current(entry):
                 self._open[entry.seq].steps[step.handler] = step
         counted: list[bool] = []

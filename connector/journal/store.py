@@ -69,7 +69,7 @@ class Batch:
     """
 
     settles: list[tuple[Entry, Outcome]] = field(default_factory=list)
-    notes: list[tuple[Entry, Step]] = field(default_factory=list)
+    notes: list[tuple[Entry, Step, Sequence[tuple[Mark, Snapshot]]]] = field(default_factory=list)
     rests: list[Entry] = field(default_factory=list)
     appends: list[Append] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)

@@ -145,7 +145,8 @@ class SimplestJournal(Operator, Journal):
             self._settled(entry, outcome, counts)
         self._changed.set()
 
-    def note(self, entry: Entry, step: Step) -> None:
+    def note(self, entry: Entry, step: Step, applied: Sequence[tuple[Mark, Snapshot]] = ()) -> None:
+        self._applied.update(applied)
         row = self._rows[entry.seq]
         if row.entry is entry and row.is_open:
             row.steps[step.handler] = step

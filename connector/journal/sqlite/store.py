@@ -545,13 +545,13 @@ class SqliteStore(Store):
 
     def _end_attempts(self, batch: Batch, now: float) -> None:
         entries = [entry for entry, _ in batch.settles]
-        current = self._attempts_of([entry.seq for entry in entries] + [entry.seq for entry, _ in batch.notes])
-        steps = [(entry.seq, step) for entry, step in batch.notes if current.get(entry.seq) == entry.attempt]
+        current = self._attempts_of([entry.seq for entry in entries] + [entry.seq for entry, *_ in batch.notes])
+        steps = [(entry.seq, step) for entry, step, _ in batch.notes if current.get(entry.seq) == entry.attempt]
         counted: list[bool] = []
         ended: list[tuple[Any, ...]] = []
         failed: list[tuple[Any, ...]] = []
         left: list[tuple[int, Sequence[str]]] = []
-        applied: list[tuple[Mark, Snapshot]] = []
+        applied = [each for *_, written in batch.notes for each in written]
         for entry, outcome in batch.settles:
             counts = current.get(entry.seq) in (entry.attempt, UNREADABLE)
             counted.append(counts)

@@ -87,6 +87,27 @@ async def test_handler_that_had_ended_is_not_repeated_when_a_stop_cuts_off_the_n
     assert system.done == ["a", "b"]
 
 
+async def test_what_a_handler_wrote_before_a_stop_cut_off_the_next_one_is_not_undone_by_an_older_event(
+    tmp_path: Path,
+) -> None:
+    system = System()
+    cut_off: list[str] = []
+
+    @on("SIM/Updated", name="b")
+    async def hangs_once(event: Event) -> None:
+        if not cut_off:
+            cut_off.append(event.event_id)
+            await asyncio.Event().wait()
+
+    async with delivering(tmp_path, system.handler("a", latest_only=True), hangs_once) as delivery:
+        await delivery.accept("new", updated_at="1970-01-01T00:00:02+00:00")
+        await delivery.until(lambda: bool(cut_off))
+        await delivery.restart()
+        await delivery.accept("old", updated_at="1970-01-01T00:00:01+00:00")
+        await delivery.become(new="done", old="done")
+    assert system.done == ["a"]
+
+
 async def test_dead_handler_lets_the_next_begin_and_the_event_is_dead(tmp_path: Path) -> None:
     system = System()
     system.errors["a"] = [DeadLetter("never")]

@@ -818,6 +818,17 @@ async def test_what_a_discarded_event_that_never_ran_would_write_is_not_applied(
     assert await bench.journal.newest(head, MARK) == Newest(None, None)
 
 
+async def test_what_a_handler_has_written_is_known_although_its_event_is_given_back(bench: Bench) -> None:
+    """That handler does not run again, so that nothing else would tell of what it wrote."""
+    await bench.keep(event("first", event_type=LATEST, updated_at=NEWER))
+    first = await bench.take()
+    applied = Snapshot(9e9, None, None, first.seq, "first")
+    bench.journal.note(first, FIRST, ((MARK, applied),))
+    bench.journal.give_back(first)
+    again = await bench.take()
+    assert (await bench.journal.newest(again, MARK)).applied == applied
+
+
 async def test_what_was_applied_last_can_be_cleared(bench: Bench) -> None:
     await bench.keep(event("first", event_type=LATEST, updated_at=NEWER))
     first = await bench.take()
