@@ -389,6 +389,8 @@ def test_file_stops_growing_under_steady_load(path: Path, clock: Clock, monkeypa
             clock.now += 1
             events = [event(accepted_at=clock.now, padding=1500) for _ in range(50)]
             settle(store, *[(each, DONE) for each in keep(store, *events)])
+            if store._log._moving is not None:
+                store._log._moving.result()  # a busy machine may take longer to move the log than to write this round
             while store.wants_upkeep:
                 store.upkeep()
             sizes.append(sum(path.with_name(name).stat().st_size for name in ("journal.db", "journal.db-wal")))
