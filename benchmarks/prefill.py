@@ -21,10 +21,10 @@ FOREVER: Final = 1e9
 
 def backlog(path: Path, events: int, *, paused: bool) -> None:
     """A journal with so many pending events of 50,000 subscribers; delivery is paused if wanted."""
-    store = _open(path)
     settings = Settings()
     example = template()
     schema = Schema(settings.required_fields, settings.order_by)
+    store = _open(path, schema.ordering)
     for start in range(0, events, BATCH):
         numbers = range(start, min(start + BATCH, events))
         bodies = [example.body(event_id(PAST, number), i_account(number)) for number in numbers]
@@ -56,8 +56,16 @@ def _note(store: SqliteStore, seqs: Mapping[bytes, int]) -> None:
     store.commit(Batch(calls=[lambda store: store._remembered.note(seqs, time.time())]))
 
 
-def _open(path: Path) -> SqliteStore:
-    store = SqliteStore(path, keep_done=FOREVER, keep_dead=FOREVER, keep_ids=FOREVER, min_free_disk=0, clock=time.time)
+def _open(path: Path, ordering: str = "") -> SqliteStore:
+    store = SqliteStore(
+        path,
+        keep_done=FOREVER,
+        keep_dead=FOREVER,
+        keep_ids=FOREVER,
+        min_free_disk=0,
+        clock=time.time,
+        ordering=ordering,
+    )
     store.open()
     store._db.execute("PRAGMA synchronous = OFF")  # nothing is lost if this stops half-way
     return store
