@@ -229,10 +229,10 @@ class Workers:
     async def _several(self, worker: "_Worker", entry: Entry, handlers: Sequence[Handler]) -> Outcome | None:
         """Run the handlers in their order, those that have ended left out, until one is to be tried again.
 
-        A dead one lets the next begin. What a handler has done is noted at once, so that no retry repeats it.
+        A dead one lets the next begin. What a handler has done, and what it wrote, is noted at once, so that no retry
+        repeats it: the outcome of the whole tells of no snapshot any more.
         """
         steps: dict[str, Step] = {}
-        applied: tuple[tuple[Mark, Snapshot], ...] = ()
         ms, kind = 0, ""
         for handler in handlers:
             before = entry.progress.get(handler.name)
@@ -243,7 +243,7 @@ class Workers:
             outcome = await self._one(worker, entry, handler, attempt)
             if outcome is None:
                 return None
-            ms, kind, applied = ms + outcome.ms, outcome.kind or kind, applied + outcome.applied
+            ms, kind = ms + outcome.ms, outcome.kind or kind
             state: State = "dead" if outcome.state == "held" else outcome.state
             step = Step(handler.name, state, attempt, outcome.reason, outcome.ms)
             if outcome.steps:
@@ -252,10 +252,10 @@ class Workers:
             self._journal.note(entry, step, outcome.applied)
             if outcome.state == "waiting":
                 reason = f"{handler.name}: {outcome.reason}"[:MAX_REASON] if len(handlers) > 1 else outcome.reason
-                return structs.replace(outcome, reason=reason, ms=ms, applied=applied, steps=tuple(steps.values()))
+                return structs.replace(outcome, reason=reason, ms=ms, steps=tuple(steps.values()))
         whole = together(list(steps.values()), ms=ms, kind=kind, hold_dead=self._hold_dead)
         ended = [_released(step) if whole.state == "held" else step for step in steps.values()]
-        return structs.replace(whole, applied=applied, steps=tuple(ended))
+        return structs.replace(whole, steps=tuple(ended))
 
     async def _one(self, worker: "_Worker", entry: Entry, handler: Handler, attempt: int) -> Outcome | None:
         """What becomes of one handler: superseded, skipped, or run; None where its event is not due yet."""
@@ -310,14 +310,17 @@ class Workers:
         if ended.stopped:
             raise asyncio.CancelledError
         error = None if ended.error is None else decisive(ended.error)
-        if isinstance(error, Postponed):
-            raise error
-        ms = round(ended.seconds * 1000)
-        outcome = done(ended.note, ms, applied) if error is None else self._failed(given, handler, error, ms)
-        facts.attempt(event, handler.name, outcome.state, ended.seconds)
-        if isinstance(error, Later):
-            return structs.replace(outcome, steps=(Step(handler.name, "waiting", attempt - 1, outcome.reason, ms),))
-        return outcome
+        try:
+            if isinstance(error, Postponed):
+                raise error
+            ms = round(ended.seconds * 1000)
+            outcome = done(ended.note, ms, applied) if error is None else self._failed(given, handler, error, ms)
+            facts.attempt(event, handler.name, outcome.state, ended.seconds)
+            if isinstance(error, Later):
+                return structs.replace(outcome, steps=(Step(handler.name, "waiting", attempt - 1, outcome.reason, ms),))
+            return outcome
+        finally:
+            del ended, error  # the traceback leads back to this frame: that would be a cycle
 
     def _failed(self, event: Event, handler: Handler, error: BaseException, ms: int) -> Outcome:
         place = place_of(error, handler)

@@ -16,7 +16,7 @@ import pytest
 
 from connector import DeadLetter, Event, Ignored, Retry, on
 from connector.delivery import attempt as attempts
-from connector.outcome import RetryPolicy
+from connector.outcome import Postponed, RetryPolicy
 from tests.conftest import Lines
 from tests.delivering import delivering, ids
 
@@ -525,14 +525,22 @@ async def test_error_of_a_handler_is_told_with_its_traceback_once_a_place_and_th
 async def test_attempt_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -> None:
     """Cycles that each event leaves add up to a pause of a tenth of a second every few thousand events."""
 
+    again: list[str] = []
+
     @on("SIM/Updated")
     async def handler(event: Event) -> None:
         if event.event_id == "waits":
             await asyncio.sleep(0)
         if event.event_id == "fails":
             raise DeadLetter("no")
+        if event.event_id == "fails later":
+            await asyncio.sleep(0)
+            raise ValueError("no")
+        if event.event_id == "comes again" and not again:
+            again.append(event.event_id)
+            raise Postponed("not now")
 
-    async with delivering(tmp_path, handler) as delivery:
+    async with delivering(tmp_path, handler, policy=SLOW) as delivery:
         await delivery.accept("zero")
         await delivery.become(zero="done")
         gc.collect()
@@ -541,13 +549,16 @@ async def test_attempt_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -
             await delivery.accept("waits")
             await delivery.accept("one")
             await delivery.accept("fails")
+            await delivery.accept("comes again")
+            await delivery.accept("fails later")
             await delivery.become(waits="done", one="done", fails="dead")
+            await delivery.become(**{"comes again": "done", "fails later": "waiting"})
             gc.collect()
             left = [type(each).__name__ for each in gc.garbage]
         finally:
             gc.set_debug(0)
             gc.garbage.clear()
-    assert not {"Attempt", "Event", "Entry", "Context"} & set(left)
+    assert not {"Attempt", "Event", "Entry", "Context"} & set(left), left
 
 
 async def test_handler_that_does_not_wait_is_done_in_the_turn_of_the_loop_that_began_it(tmp_path: Path) -> None:
