@@ -8,6 +8,9 @@ Tables::
     attempts  what went wrong in attempts that were not the last
     progress  what the handlers of a type with several have done
     ids_N     remembered ids, see ``remembered``
+    jumps     of the clock between two runs, see ``ages``
+    commands  of operators in other processes, and the answers
+    counters  what ``stats`` shows
     meta      the epoch of the owner
 
 Rules of the file:
