@@ -176,7 +176,7 @@ async def test_records_that_cannot_be_written_are_no_verdict_on_the_connector(
 
 
 async def test_a_connector_under_a_flaky_target_with_its_own_long_waits_is_not_finished(run: Run) -> None:
-    outcome = await run("patient", mood=Mood(flaky=0.3), retry_wait=1.0)
+    outcome = await run("patient", mood=Mood(flaky=0.3))
     assert outcome.verdict.broken == []
     assert outcome.verdict.word == UNFINISHED
     assert outcome.verdict.found["undelivered"] > 50
